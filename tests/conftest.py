@@ -1,0 +1,25 @@
+"""Shared by all tests: nothing on the person's machine is read or written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
+    home = tmp_path_factory.mktemp("home")
+    os.environ["TLGAN_CACHE"] = str(home / "cache")
+    os.environ["XDG_CONFIG_HOME"] = str(home / "config")
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "RAY_ADDRESS", "TLGAN_STORE", "TLGAN_S3", "TLGAN_TARGET")):
+            del os.environ[name]
+
+
+@pytest.fixture
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

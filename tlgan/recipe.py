@@ -1,0 +1,250 @@
+"""What is trained: the frozen, validated sections of a spec that decide the numbers, and their digest.
+
+A `Recipe` says nothing about where it runs (see `cluster.job`). Two equal digests on equal inputs give equal weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from tlgan import registry
+
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+Resolution = Annotated[int, Field(ge=8, le=1024)]
+MAX_SEED = 2**63 - 1
+
+
+class Section(BaseModel):
+    """Base of every part of a spec: immutable, unknown keys refused, no silent conversion of text into numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+
+def _table_check(table: registry.Table, name: str) -> str:
+    try:
+        return table.check(name)
+    except ValueError as error:
+        raise ValueError(str(error)) from None
+
+
+class DataSpec(Section):
+    """Where images come from: a `source`, or a dataset `artifact` made by `tlgan data pack`."""
+
+    source: str | None = Field(None, description="glyphs, digits, photos, folder, parquet or torchvision:<Name>")
+    artifact: str | None = Field(None, description="a dataset artifact, name:alias or name@digest")
+    path: str | None = Field(None, description="folder or Parquet location (a path or s3://bucket/prefix)")
+    resolution: Resolution | None = Field(None, description="side in pixels after resizing; default: the model's")
+    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 RGB; default: as the source has them")
+    labels: str | None = Field(None, description="folder source: a CSV of file,label; default: the subfolder's name")
+    classes: list[str] | None = Field(None, description="keep only images with these labels", min_length=1)
+    split: Literal["all", "train", "test"] = Field("all", description="a seeded split by image; test is held out")
+    test_share: float = Field(0.5, gt=0, lt=1, description="share of images in the test split")
+    limit: int | None = Field(None, ge=1, description="a seeded random subset of at most this many images")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of split, subset and crops")
+    crops: int = Field(5000, ge=1, description="photos source: number of random crops")
+    flip: bool = Field(False, description="mirror half of the images left-right while training")
+    download: bool = Field(False, description="torchvision source: download the dataset when it is missing")
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, source: str | None) -> str | None:
+        if source is not None:
+            name, _, argument = source.partition(":")
+            _table_check(registry.SOURCES, name)
+            if registry.SOURCES.facts(name).get("argument") and not argument:
+                raise ValueError(f"source {name} needs a dataset's name, as in {name}:CIFAR10")
+        return source
+
+    @field_validator("artifact")
+    @classmethod
+    def _one_origin(cls, artifact: str | None, info: ValidationInfo) -> str | None:
+        if "source" in info.data and (info.data["source"] is None) == (artifact is None):
+            raise ValueError("expected exactly one of `source` and `artifact`")
+        return artifact
+
+    @field_validator("path")
+    @classmethod
+    def _path_given(cls, path: str | None, info: ValidationInfo) -> str | None:
+        name = (info.data.get("source") or "").partition(":")[0]
+        if name in registry.SOURCES and registry.SOURCES.facts(name).get("path") and not path:
+            raise ValueError(f"source {name} needs `path`")
+        return path
+
+
+class ModelSpec(Section):
+    """The pair of networks. Widths are channels of the block nearest the image."""
+
+    arch: str = Field("dcgan", description="network family")
+    resolution: Resolution = Field(32, description="side of the images in pixels")
+    channels: Literal[1, 3] | None = Field(None, description="image channels; default: as the data")
+    width: int = Field(48, ge=4, le=1024, description="channels at the image side; doubled a level, up to 8 times")
+    latent_dim: int = Field(128, ge=2, le=4096)
+    spectral_norm: bool = Field(True, description="spectral normalisation in the discriminator")
+
+    @field_validator("arch")
+    @classmethod
+    def _known(cls, arch: str) -> str:
+        return _table_check(registry.ARCHS, arch)
+
+    @field_validator("resolution")
+    @classmethod
+    def _buildable(cls, resolution: int, info: ValidationInfo) -> int:
+        if "arch" in info.data:
+            allowed = registry.ARCHS.facts(info.data["arch"])["resolutions"]
+            if resolution not in allowed:
+                sizes = ", ".join(map(str, allowed))
+                raise ValueError(f"{info.data['arch']} is built for resolutions {sizes}; received {resolution}")
+        return resolution
+
+
+class LossSpec(Section):
+    """The adversarial objective and its penalties. A penalty of weight 0 is off."""
+
+    name: str = Field("nonsaturating")
+    r1: NonNegativeFloat = Field(0.0, description="gamma of R1: gamma/2 * E|grad D(real)|^2")
+    r1_interval: int = Field(16, ge=1, description="R1 is applied every so many D steps, times that number")
+    gp: NonNegativeFloat = Field(0.0, description="lambda of the WGAN gradient penalty")
+    gp_interval: int = Field(1, ge=1, description="the same for the WGAN gradient penalty")
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return _table_check(registry.LOSSES, name)
+
+
+class TransferSpec(Section):
+    """How the parent's networks are adapted. Freeze depths count blocks: D's from the image side, G's from the latent side."""
+
+    method: str = Field("finetune")
+    freeze_d: int = Field(0, ge=0, le=8, description="blocks of D kept frozen, from the image side")
+    freeze_g: int = Field(0, ge=0, le=8, description="blocks of G kept frozen, from the latent side")
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, method: str) -> str:
+        return _table_check(registry.TRANSFERS, method)
+
+
+class AugmentSpec(Section):
+    name: str = Field("none")
+    policy: list[Literal["color", "translation", "cutout"]] = Field(
+        ["color", "translation", "cutout"], min_length=1, description="DiffAugment: what is varied"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return _table_check(registry.AUGMENTS, name)
+
+
+class TrainSpec(Section):
+    """The budget and the optimisers. `batch_size` is global: the sum over all workers."""
+
+    kimg: PositiveFloat = Field(..., description="thousands of real images shown")
+    batch_size: int = Field(64, ge=2, le=65536)
+    lr_g: PositiveFloat = 2.0e-4
+    lr_d: PositiveFloat = 2.0e-4
+    beta1: float = Field(0.5, ge=0, lt=1)
+    beta2: float = Field(0.99, ge=0, lt=1)
+    n_critic: int = Field(1, ge=1, le=100, description="D steps a G step")
+    ema_kimg: NonNegativeFloat = Field(5.0, description="half-life of the generator's moving average in kimg; 0: off")
+    ema_rampup: NonNegativeFloat = Field(
+        0.05, description="half-life is at most this share of the images seen; 0: none"
+    )
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+
+
+class EvaluationSpec(Section):
+    """How metrics are taken while training and in `evaluate`: the protocol."""
+
+    extractor: str = Field("embedded", description="embedded, classifier:<name:alias> or inception[:<weights path>]")
+    samples: int = Field(1000, ge=16, le=1_000_000, description="generated images")
+    every_kimg: PositiveFloat | None = Field(None, description="default: at every checkpoint and at the end")
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+    data: DataSpec | None = Field(None, description="reference images; default: the training data")
+
+    @field_validator("extractor")
+    @classmethod
+    def _known(cls, extractor: str) -> str:
+        name, _, argument = extractor.partition(":")
+        _table_check(registry.EXTRACTORS, name)
+        if registry.EXTRACTORS.facts(name).get("argument") and not argument:
+            raise ValueError(f"extractor {name} needs an artifact, as in {name}:features:latest")
+        return extractor
+
+
+def check_metrics(names: list[str]) -> list[str]:
+    for name in names:
+        _table_check(registry.METRICS, name)
+    if len(set(names)) != len(names):
+        raise ValueError(f"a metric is named twice: {', '.join(names)}")
+    return names
+
+
+class Recipe(Section):
+    """A GAN's training, complete: with `transfer`, the networks come from a parent artifact and `model` is the parent's."""
+
+    learner: Literal["gan"] = "gan"
+    data: DataSpec
+    model: ModelSpec = ModelSpec()
+    loss: LossSpec = LossSpec()
+    transfer: TransferSpec | None = None
+    augment: AugmentSpec = AugmentSpec()
+    train: TrainSpec
+    metrics: list[str] = []
+    evaluation: EvaluationSpec = EvaluationSpec()
+
+    _metrics = field_validator("metrics")(check_metrics)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the canonical JSON of all fields."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+class ClassifierModelSpec(Section):
+    arch: str = "convnet"
+    width: int = Field(32, ge=4, le=512)
+    features: int = Field(64, ge=8, le=2048, description="length of the feature vector before the last layer")
+
+    @field_validator("arch")
+    @classmethod
+    def _known(cls, arch: str) -> str:
+        return _table_check(registry.CLASSIFIERS, arch)
+
+
+class ClassifierTrainSpec(Section):
+    kimg: PositiveFloat = 60.0
+    batch_size: int = Field(128, ge=2, le=65536)
+    lr: PositiveFloat = 2.0e-3
+    weight_decay: NonNegativeFloat = 1.0e-4
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+
+
+class ClassifierRecipe(Section):
+    """A classifier of the data's labels; its penultimate layer serves as a feature extractor."""
+
+    learner: Literal["classifier"] = "classifier"
+    data: DataSpec
+    model: ClassifierModelSpec = ClassifierModelSpec()
+    train: ClassifierTrainSpec = ClassifierTrainSpec()
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.model_dump(mode="json"))
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest_of(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value)).hexdigest()

@@ -1,0 +1,118 @@
+"""The tables of everything that can be named in a spec: one line an entry, loaded only when used.
+
+Adding a network, loss, transfer method, data source or metric is one file and one line here. The tables import
+nothing heavy, so a spec can be checked against them without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tlgan.errors import SpecError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Entry:
+    """`target` is `"module:attribute"`; `facts` are what validation may know without importing it."""
+
+    target: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Table:
+    """A named table of lazily imported things; an unknown name answers with the choices and the nearest one."""
+
+    def __init__(self, what: str, entries: dict[str, Entry | str]) -> None:
+        self.what = what
+        self._entries = {name: Entry(e) if isinstance(e, str) else e for name, e in entries.items()}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def facts(self, name: str) -> dict[str, Any]:
+        return self._entries[self.check(name)].facts
+
+    def check(self, name: str) -> str:
+        """`name` itself when it is in the table. Raises `SpecError` with the choices otherwise."""
+        if name not in self._entries:
+            near = did_you_mean(name, self._entries)
+            raise SpecError(
+                f'unknown {self.what} "{name}"; expected one of: {", ".join(self._entries)}'
+                + (f"; {near}" if near else "")
+            )
+        return name
+
+    def load(self, name: str) -> Any:
+        module, _, attribute = self._entries[self.check(name)].target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+def blocks_at(resolution: int) -> int:
+    """Number of blocks of a network at `resolution` px: one a resolution level, 4 px included (32 px: 4, 8, 16, 32)."""
+    return resolution.bit_length() - 2
+
+
+ARCHS = Table(
+    "network",
+    {
+        "dcgan": Entry("tlgan.models.dcgan:build", {"resolutions": (32, 64, 128)}),
+        "resnet": Entry("tlgan.models.resnet:build", {"resolutions": (32, 64, 128)}),
+    },
+)
+CLASSIFIERS = Table("classifier", {"convnet": "tlgan.models.classifier:ConvNet"})
+LOSSES = Table(
+    "loss",
+    {
+        "minimax": "tlgan.losses.adversarial:Minimax",
+        "nonsaturating": "tlgan.losses.adversarial:NonSaturating",
+        "least_squares": "tlgan.losses.adversarial:LeastSquares",
+        "hinge": "tlgan.losses.adversarial:Hinge",
+        "wasserstein": "tlgan.losses.adversarial:Wasserstein",
+    },
+)
+PENALTIES = Table("penalty", {"r1": "tlgan.losses.penalties:R1", "wgan_gp": "tlgan.losses.penalties:WganGp"})
+TRANSFERS = Table(
+    "transfer method",
+    {
+        "finetune": "tlgan.transfer.finetune:Finetune",
+        "freeze": Entry("tlgan.transfer.freeze:Freeze", {"freezes": True}),
+        "scale_shift": Entry("tlgan.transfer.scale_shift:ScaleShift", {"freezes": True}),
+    },
+)
+AUGMENTS = Table(
+    "augmentation", {"none": "tlgan.augment:identity", "diffaugment": "tlgan.augment.diffaugment:DiffAugment"}
+)
+SOURCES = Table(
+    "data source",
+    {
+        "glyphs": Entry("tlgan.data.glyphs:Glyphs", {"channels": 1}),
+        "digits": Entry("tlgan.data.digits:Digits", {"channels": 1}),
+        "photos": Entry("tlgan.data.photos:Photos", {"channels": 3}),
+        "folder": Entry("tlgan.data.folder:Folder", {"path": True}),
+        "parquet": Entry("tlgan.data.parquet:ParquetSource", {"path": True}),
+        "torchvision": Entry("tlgan.data.vision:Torchvision", {"argument": True}),
+    },
+)
+METRICS = Table(
+    "metric",
+    {
+        "fid": Entry("tlgan.metrics.frechet:fid", {"mode": "min"}),
+        "kid": Entry("tlgan.metrics.kernel:kid", {"mode": "min"}),
+        "precision": Entry("tlgan.metrics.neighbours:precision", {"mode": "max"}),
+        "recall": Entry("tlgan.metrics.neighbours:recall", {"mode": "max"}),
+    },
+)
+EXTRACTORS = Table(
+    "feature extractor",
+    {
+        "embedded": Entry("tlgan.metrics.extractors:ClassifierFeatures"),
+        "classifier": Entry("tlgan.metrics.extractors:ClassifierFeatures", {"argument": True}),
+        "inception": Entry("tlgan.metrics.extractors:InceptionFeatures"),
+    },
+)
