@@ -119,7 +119,7 @@ class LossSpec(Section):
 
 
 class TransferSpec(Section):
-    """How the parent's networks are adapted. Freeze depths count blocks: D's from the image side, G's from the latent side."""
+    """How the parent's networks are adapted. Freeze depths count blocks: D's from the image side, G's from latents."""
 
     method: str = Field("finetune")
     freeze_d: int = Field(0, ge=0, le=8, description="blocks of D kept frozen, from the image side")
@@ -154,9 +154,7 @@ class TrainSpec(Section):
     beta2: float = Field(0.99, ge=0, lt=1)
     n_critic: int = Field(1, ge=1, le=100, description="D steps a G step")
     ema_kimg: NonNegativeFloat = Field(5.0, description="half-life of the generator's moving average in kimg; 0: off")
-    ema_rampup: NonNegativeFloat = Field(
-        0.05, description="half-life is at most this share of the images seen; 0: none"
-    )
+    ema_rampup: NonNegativeFloat = Field(0.05, description="half-life is at most this share of images seen; 0: off")
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = Field(0, ge=0, le=MAX_SEED)
 
@@ -189,7 +187,7 @@ def check_metrics(names: list[str]) -> list[str]:
 
 
 class Recipe(Section):
-    """A GAN's training, complete: with `transfer`, the networks come from a parent artifact and `model` is the parent's."""
+    """A GAN's training. With `transfer`, the networks come from a parent artifact and `model` is the parent's."""
 
     learner: Literal["gan"] = "gan"
     data: DataSpec
