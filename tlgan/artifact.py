@@ -1,0 +1,94 @@
+"""What a published model is: a directory with `model.json` and one safetensors file a block.
+
+    model.json                 format, type, how to rebuild each network, which file holds which block
+    G_ema/b4.safetensors ...   parameters and buffers of one block, names as inside the network
+
+Blocks are files so that a store which addresses files by content keeps a frozen block once, however many children share it.
+Nothing here is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from tlgan.errors import IntegrityError, NotFound, SpecError
+from tlgan.models import build_network
+
+MODEL_FORMAT = 1
+
+
+def save_networks(
+    dest: Path, networks: Mapping[str, nn.Module], *, type: str, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write `networks` (such as {"G": ..., "D": ..., "G_ema": ...}) below `dest`, one file a block, and `model.json`."""
+    described: dict[str, Any] = {}
+    for which, network in networks.items():
+        files = {}
+        state = network.state_dict()
+        for block in network.blocks:
+            prefix = f"blocks.{block}."
+            tensors = {k: v.detach().cpu().contiguous() for k, v in state.items() if k.startswith(prefix)}
+            files[block] = f"{which}/{block}.safetensors"
+            (dest / which).mkdir(parents=True, exist_ok=True)
+            save_file(tensors, dest / files[block])
+        stray = [k for k in state if not k.startswith("blocks.")]
+        assert not stray, f"tensors outside blocks would be lost: {stray}"
+        described[which] = {"arch": network.arch, "role": network.role, "config": network.config, "blocks": files}
+    document = {"format": MODEL_FORMAT, "type": type, "networks": described, **(extra or {})}
+    (dest / "model.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """The parsed `model.json` of a model directory. Raises `NotFound`, `IntegrityError` or `SpecError`."""
+    file = Path(path) / "model.json"
+    if not file.is_file():
+        raise NotFound(f"{path} holds no model.json", hint="expected the directory that `tlgan pull` printed")
+    try:
+        document = json.loads(file.read_text())
+        version = document["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{file} is not a model description: {error}") from error
+    if version != MODEL_FORMAT:
+        raise SpecError(f"{file} has format {version}; this tlgan reads {MODEL_FORMAT}", hint="upgrade tlgan")
+    return dict(document)
+
+
+def load_network(path: Path | str, which: str) -> nn.Module:
+    """Network `which` of a model directory, rebuilt from `model.json` alone, in eval mode on the CPU."""
+    path = Path(path)
+    networks = describe(path)["networks"]
+    if which not in networks:
+        raise NotFound(f"{path} holds no network {which}; it holds {', '.join(networks)}")
+    about = networks[which]
+    network = build_network(about["arch"], about["role"], about["config"])
+    tensors: dict[str, torch.Tensor] = {}
+    for file in about["blocks"].values():
+        tensors.update(_read_block(path, file))
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise IntegrityError(f"{path}/{which} does not fit its own description: {error}") from error
+    return network.eval().requires_grad_(False)
+
+
+def _read_block(path: Path, file: str) -> dict[str, torch.Tensor]:
+    target = (path / file).resolve()
+    if not target.is_relative_to(path.resolve()):
+        raise IntegrityError(f"{path}/model.json names a file outside of the artifact: {file}")
+    try:
+        return load_file(target)
+    except (OSError, SafetensorError) as error:
+        raise IntegrityError(f"{target} can't be read: {error}", hint="pull the artifact again") from error
+
+
+def load_generator(path: Path | str) -> nn.Module:
+    """The generator to sample from (moving-average weights), in eval mode. `path` is what `pull` returned."""
+    return load_network(path, "G_ema")

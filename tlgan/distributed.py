@@ -1,0 +1,80 @@
+"""What a training process knows of its peers. Works the same alone, under torchrun and inside a Ray Train worker.
+
+One decision lives here: which averages are taken over ranks. Gradients are averaged by DistributedDataParallel,
+batch statistics by `tlgan.models.blocks.BatchNorm2d`, logged numbers by `mean_over_ranks`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class World:
+    """`rank` of `size` processes, computing on `device`."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @staticmethod
+    def current(device: torch.device | str | None = None) -> World:
+        """The world of the initialised process group, or a world of one."""
+        if device is None:
+            local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+            device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+        if dist.is_available() and dist.is_initialized():
+            return World(dist.get_rank(), dist.get_world_size(), torch.device(device))
+        return World(device=torch.device(device))
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """`module` with gradients averaged over ranks. Buffers stay local: no module's buffers differ between ranks."""
+        if self.size == 1 or not any(p.requires_grad for p in module.parameters()):
+            return module
+        ids = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def slice(self, rows: Tensor) -> Tensor:
+        """This rank's rows of a tensor drawn for the global batch `[B, ...] -> [B / size, ...]`."""
+        share = len(rows) // self.size
+        return rows[self.rank * share : (self.rank + 1) * share]
+
+    def mean_over_ranks(self, values: dict[str, Tensor]) -> dict[str, float]:
+        """Averages of scalar tensors over all ranks, as floats; one collective, one synchronisation."""
+        if not values:
+            return {}
+        stacked = torch.stack([v.detach().float().reshape(()) for v in values.values()])
+        if self.size > 1:
+            dist.all_reduce(stacked)
+            stacked /= self.size
+        return dict(zip(values, stacked.tolist(), strict=True))
+
+    def gather_rows(self, rows: Tensor) -> list[Tensor]:
+        """Every rank's rows (equal shapes), in rank order, on every rank."""
+        if self.size == 1:
+            return [rows]
+        parts = [torch.empty_like(rows) for _ in range(self.size)]
+        dist.all_gather(parts, rows.contiguous())
+        return parts
+
+    def agree(self, flag: bool) -> bool:
+        """True on all ranks when it is True on any."""
+        if self.size == 1:
+            return flag
+        value = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return bool(value.item())
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            dist.barrier()

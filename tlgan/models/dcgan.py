@@ -1,0 +1,80 @@
+"""DCGAN (Radford, Metz, Chintala 2016): strided convolutions, batch norm in G, leaky ReLU in D.
+
+Departures: D has spectral normalisation (Miyato et al. 2018) in place of batch norm, so that real and fake images can share
+one pass and penalties are well defined; batch norm in G uses the global batch. 32 to 128 px.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from tlgan.models.blocks import BatchNorm2d, level_widths, spectral
+
+
+class Generator(nn.Module):
+    """Latents `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1]."""
+
+    arch, role = "dcgan", "G"
+
+    def __init__(self, *, resolution: int, channels: int, width: int, latent_dim: int) -> None:
+        super().__init__()
+        self.config = {"resolution": resolution, "channels": channels, "width": width, "latent_dim": latent_dim}
+        self.latent_dim = latent_dim
+        widths = level_widths(resolution, width)
+        self.blocks = nn.ModuleDict({"b4": _up(latent_dim, widths[4], stride=1, padding=0)})
+        for size in list(widths)[1:]:
+            self.blocks[f"b{size}"] = _up(widths[size // 2], widths[size])
+        last = nn.ConvTranspose2d(widths[resolution // 2], channels, 4, 2, 1)
+        self.blocks[f"b{resolution}"] = nn.Sequential(last, nn.Tanh())
+        self.apply(initialise)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = z[:, :, None, None]
+        for block in self.blocks.values():
+            x = block(x)
+        return x
+
+
+class Discriminator(nn.Module):
+    """Images `[N, channels, resolution, resolution]` in [-1, 1] to logits `[N]`."""
+
+    arch, role = "dcgan", "D"
+
+    def __init__(self, *, resolution: int, channels: int, width: int, spectral_norm: bool) -> None:
+        super().__init__()
+        self.config = {"resolution": resolution, "channels": channels, "width": width, "spectral_norm": spectral_norm}
+        widths = level_widths(resolution, width)
+        self.blocks = nn.ModuleDict()
+        previous = channels
+        for size in reversed(widths):
+            conv = nn.Conv2d(previous, widths[size], 4, 2, 1)
+            self.blocks[f"b{size * 2}"] = nn.Sequential(conv, nn.LeakyReLU(0.2, inplace=True))
+            previous = widths[size]
+        self.blocks["b4"] = nn.Sequential(nn.Conv2d(previous, 1, 4, 1, 0))
+        self.apply(initialise)
+        for block in self.blocks.values():
+            spectral(block[0], spectral_norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks.values():
+            x = block(x)
+        return x.flatten()
+
+
+def _up(inputs: int, outputs: int, stride: int = 2, padding: int = 1) -> nn.Sequential:
+    conv = nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False)
+    return nn.Sequential(conv, BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def initialise(module: nn.Module) -> None:
+    """The paper's: weights N(0, 0.02), batch-norm gains N(1, 0.02)."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+
+
+def build(role: str, **config) -> nn.Module:
+    return Generator(**config) if role == "G" else Discriminator(**config)
