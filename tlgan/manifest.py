@@ -1,0 +1,194 @@
+"""The typed description of a published artifact: its files by digest, what it was made from, how it measured.
+
+A manifest is stored as canonical JSON; its digest is the sha256 of those bytes, so `sha256sum` of the stored object
+is the artifact's identity. Fields that a newer writer added are kept, so an older reader finds the same digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from tlgan.errors import IntegrityError, Problem, SpecError
+from tlgan.naming import ArtifactRef, check_name, check_paths
+from tlgan.recipe import canonical_json
+
+__all__ = ["ArtifactRef", "FileEntry", "Manifest", "Parent", "MAX_MANIFEST_BYTES", "now_utc"]
+
+FORMAT: Literal[1] = 1
+MAX_MANIFEST_BYTES = 8 << 20
+MAX_FILES = 20_000
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Utc = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$")]
+
+
+class Record(BaseModel):
+    """Base of what is stored: immutable, strict, and it carries fields it does not know."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+
+class FileEntry(Record):
+    """One file of an artifact: `path` relative with slashes, `size` in bytes."""
+
+    path: str
+    size: int = Field(ge=0)
+    sha256: Sha256
+
+
+class Parent(Record):
+    """What an artifact was made from. `digest` is the parent manifest's; `ref` is what the person wrote.
+
+    An `external` parent lives outside the store (a data source, say): `ref` is then free text and `digest` its own.
+    """
+
+    role: str = "parent"
+    ref: str = Field(min_length=1, max_length=400)
+    digest: Sha256
+    external: bool = False
+
+    @model_validator(mode="after")
+    def _reference(self) -> Parent:
+        if not self.external:
+            ArtifactRef.parse(self.ref)
+        return self
+
+
+class Manifest(Record):
+    """An immutable artifact version. Build one with `Manifest.create`, read one with `Manifest.from_json`."""
+
+    format: Literal[1] = FORMAT
+    name: str
+    kind: str = Field(description="gan, classifier, dataset, files, ...", pattern=r"^[a-z][a-z0-9_-]{0,31}$")
+    created: Utc
+    files: list[FileEntry] = Field(default=[], max_length=MAX_FILES)
+    parents: list[Parent] = []
+    recipe: dict[str, Any] | None = None
+    metrics: list[dict[str, Any]] = []
+    facts: dict[str, Any] = {}
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        return check_name(name)
+
+    @field_validator("files")
+    @classmethod
+    def _paths(cls, files: list[FileEntry]) -> list[FileEntry]:
+        check_paths(entry.path for entry in files)
+        return files
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        files: Iterable[FileEntry],
+        *,
+        kind: str,
+        parents: Iterable[Parent] = (),
+        recipe: dict[str, Any] | None = None,
+        metrics: Iterable[dict[str, Any]] = (),
+        facts: dict[str, Any] | None = None,
+        created: str | None = None,
+    ) -> Manifest:
+        """With every field written out; `created` defaults to now. Raises `SpecError` naming each bad field."""
+        fields = {
+            "format": FORMAT,
+            "name": name,
+            "kind": kind,
+            "created": created or now_utc(),
+            "files": sorted(files, key=lambda entry: entry.path),
+            "parents": list(parents),
+            "recipe": recipe,
+            "metrics": list(metrics),
+            "facts": facts or {},
+        }
+        try:
+            manifest = cls.model_validate(fields)
+        except ValidationError as error:
+            raise SpecError(_problems(error)) from None
+        manifest.to_json()
+        return manifest
+
+    @classmethod
+    def from_json(cls, data: bytes, digest: str | None = None) -> Manifest:
+        """Reads stored bytes. `digest` (or a prefix of it) is checked before anything is parsed.
+
+        Raises `IntegrityError` when the bytes do not match, are no canonical JSON or break a rule of the format.
+        """
+        found = hashlib.sha256(data).hexdigest()
+        if digest is not None and not found.startswith(digest):
+            raise IntegrityError(f"manifest does not match its digest: expected {digest}, received {found}")
+        if len(data) > MAX_MANIFEST_BYTES:
+            raise IntegrityError(f"manifest {found[:16]} has {len(data)} bytes; at most {MAX_MANIFEST_BYTES} are read")
+        try:
+            value = json.loads(data)
+            if isinstance(value, dict) and value.get("format") not in (None, FORMAT):
+                hint = "a newer tlgan wrote it; update this one"
+                raise IntegrityError(
+                    f"manifest {found[:16]} has format {value['format']!r}; expected {FORMAT}", hint=hint
+                )
+            manifest = cls.model_validate(value)
+            same = manifest.to_json() == data
+        except (ValueError, RecursionError) as error:  # JSON, UTF-8, pydantic and the grammar all raise ValueErrors
+            reason = "nested too deep" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+            raise IntegrityError(f"manifest {found[:16]} can't be read: {reason}") from None
+        if not same:
+            raise IntegrityError(f"manifest {found[:16]} is not canonical JSON, so tlgan did not write it")
+        return manifest
+
+    def to_json(self) -> bytes:
+        """The bytes that are stored. Raises `SpecError` for values JSON does not have (nan, infinity)."""
+        try:
+            data = canonical_json(self.model_dump(exclude_unset=True))  # mode="json" would turn nan into null
+        except (ValueError, TypeError) as error:
+            hint = "recipe, metrics and facts may hold text, finite numbers, true, false, null, lists and mappings"
+            raise SpecError(f"manifest of {self.name} can't be written as JSON: {error}", hint=hint) from None
+        if len(data) > MAX_MANIFEST_BYTES:
+            raise SpecError(
+                f"manifest of {self.name} has {len(data)} bytes; at most {MAX_MANIFEST_BYTES} are allowed",
+                hint="push long lists as a file",
+            )
+        return data
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the stored bytes, 64 hexadecimal digits."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+    @property
+    def ref(self) -> str:
+        """`name@<16 digits>`: names exactly this version."""
+        return f"{self.name}@{self.digest[:16]}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together, as pulled."""
+        return sum(entry.size for entry in self.files)
+
+    def same_content(self, other: Manifest) -> bool:
+        """Equal in everything but the time of creation."""
+        mine, theirs = (canonical_json(one.model_dump(exclude={"created"})) for one in (self, other))
+        return mine == theirs
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able, with `digest`: what `artifact show --json` prints."""
+        return {"name": self.name, "digest": self.digest, **self.model_dump(mode="json", exclude={"name"})}
+
+
+def now_utc() -> str:
+    """The current time as `2026-01-31T12:00:00.000000Z`."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _problems(error: ValidationError) -> list[Problem]:
+    return [
+        Problem(str(item["msg"]).removeprefix("Value error, "), path=".".join(map(str, item["loc"])))
+        for item in error.errors(include_url=False)
+    ]
