@@ -86,7 +86,7 @@ def cached(root: Path, key: str, build: Callable[[Path], None]) -> Path:
         return final
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _only_one(root / f".{key}.lock"):
+        with only_one(root / f".{key}.lock"):
             if not is_whole(final):
                 _build_into(final, build)
     except OSError as error:
@@ -124,7 +124,7 @@ def _build_into(final: Path, build: Callable[[Path], None]) -> None:
 
 
 @contextlib.contextmanager
-def _only_one(path: Path) -> Iterator[None]:
+def only_one(path: Path) -> Iterator[None]:
     """An advisory lock between processes; released by the system when its holder dies."""
     with path.open("a") as file:
         try:

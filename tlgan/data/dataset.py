@@ -43,11 +43,11 @@ class Dataset:
     def from_arrays(
         cls, images: UInt8Array, labels: Int64Array | None = None, label_names: tuple[str, ...] = ()
     ) -> Dataset:
-        """A dataset in memory. `labels` default to none (-1)."""
+        """A dataset in memory. `labels` default to none (-1), their names to numbers."""
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
             raise DataError(f"expected uint8 images [N, 1 or 3, H, W]; received {images.dtype} {list(images.shape)}")
         labels = np.full(len(images), -1, np.int64) if labels is None else np.asarray(labels, np.int64)
-        names = list(label_names)
+        names = list(label_names) or [str(label) for label in range(labels.max(initial=-1) + 1)]
         return cls(images, labels, names, content_digest(images, labels, names))
 
     def __len__(self) -> int:
@@ -131,7 +131,7 @@ def _materialise(source: Source, size: int, channels: int | None, into: Path) ->
         raise DataError("the data source has no images")
     depth = channels or source.channels
     rows = Rows(into / "images.npy", (depth, size, size))
-    labels: list[int] = []
+    label_names, labels = source.label_names, list[int]()
     skipped: list[tuple[str, str]] = []
     small: list[TooSmall] = []
     for outcome in _read_all(source, size):
@@ -148,7 +148,7 @@ def _materialise(source: Source, size: int, channels: int | None, into: Path) ->
     if not labels:
         name, reason = skipped[0]
         raise DataError(f"none of {len(source)} images can be read; the first: {name}: {reason}")
-    digest = _save(into, np.array(labels, np.int64), source.label_names, skipped)
+    digest = _save(into, np.array(labels, np.int64), label_names, skipped)
     promised = source.fingerprint().get("content")
     if promised and (promised["resolution"], promised["channels"]) == (size, depth) and promised["digest"] != digest:
         raise IntegrityError(f"the images have digest {digest[:16]}, not the recorded {promised['digest'][:16]}")

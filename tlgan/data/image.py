@@ -68,7 +68,7 @@ def fit(image: Image.Image, size: int, channels: int) -> UInt8Array:
         square = image.crop(box)
     else:
         square = image.resize((size, size), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
-    pixels: UInt8Array = np.asarray(square, dtype=np.uint8)
+    pixels = np.asarray(square, dtype=np.uint8)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
@@ -92,7 +92,8 @@ def to_channels(x_chw: UInt8Array, channels: int) -> UInt8Array:
     if channels == 3:
         return np.repeat(x_chw, 3, axis=0)
     red, green, blue = x_chw.astype(np.uint32)
-    return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(np.uint8)[None]
+    luma: UInt8Array = ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(np.uint8)
+    return luma[None]
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

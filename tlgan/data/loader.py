@@ -29,7 +29,7 @@ PREFETCH = 2  # batches prepared ahead of a GPU
 
 @dataclass
 class Batch:
-    """`images` float32 `[b, C, H, W]` in [-1, 1]; `labels` int64 `[b]`, -1: none; `indices` int64 `[b]`: dataset rows."""
+    """`images` float32 `[b, C, H, W]` in [-1, 1]; `labels` int64 `[b]`, -1: none; `indices` int64 `[b]`: rows."""
 
     images: torch.Tensor
     labels: torch.Tensor
