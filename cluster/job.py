@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_validator
 
 from cluster.gates import Gate, parse_gate
-from cluster.references import ArtifactInput, Reference, check_reference, name_of
+from cluster.references import ArtifactInput, Reference, StoreName, check_reference, name_of
 from cluster.sections import (
     CheckpointSpec,
     EarlyStopSpec,
@@ -77,7 +77,7 @@ class Job(Section):
 
     version: Literal[1] = Field(1, description="version of the spec format")
     kind: str
-    name: Name = Field(..., description="name of the job and its runs")
+    name: StoreName = Field(..., description="name of the job and its runs")
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as a person would write it: JSON-able, nothing but what was given, files it named written out.
@@ -211,7 +211,7 @@ class EvaluateJob(Job):
     gate: dict[str, Annotated[str, AfterValidator(lambda text: parse_gate(text) and text)]] = Field(
         {}, description='a bound on each metric, as in kid: "< 0.05"'
     )
-    promote: Name | None = Field(None, description="alias moved to the target when the gate passes")
+    promote: StoreName | None = Field(None, description="alias moved to the target when the gate passes")
     resources: ResourcesSpec = ResourcesSpec()
 
     _metrics = field_validator("metrics")(check_metrics)

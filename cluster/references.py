@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from tlgan.naming import ArtifactRef, check_name
 from tlgan.recipe import Name, Section
-
-_NAME = r"[a-z0-9][a-z0-9._-]{0,99}"
-_REFERENCE = re.compile(rf"(?P<name>{_NAME})(?::(?P<alias>{_NAME})|@(?P<digest>[0-9a-f]{{6,64}}))")
-_EXPECTED = "expected an artifact as name:alias or name@digest"
 
 
 def check_reference(text: str) -> str:
-    """`text` itself when it is `name:alias` or `name@<digest prefix>`. Raises `ValueError` with the fix."""
-    if _REFERENCE.fullmatch(text):
-        return text
-    if re.fullmatch(_NAME, text):
-        raise ValueError(f'{_EXPECTED}, received the bare name "{text}"; write "{text}:latest"')
-    raise ValueError(f'{_EXPECTED}, received "{text}"')
+    """`text` itself when it is `name:alias` or `name@<digest prefix>`. Raises `SpecError` with the corrected form."""
+    ArtifactRef.parse(text)
+    return text
 
 
 def name_of(reference: str) -> str:
     """`digits32` of `digits32:best` and of `digits32@3fa9c1`."""
-    return re.split("[:@]", reference, maxsplit=1)[0]
+    return ArtifactRef.parse(reference).name
 
 
 Reference = Annotated[str, Field(description="name:alias or name@digest"), AfterValidator(check_reference)]
+StoreName = Annotated[Name, AfterValidator(check_name)]
+"""A name that is also a folder's in the store, so it is valid on every system."""
 
 
 class ArtifactInput(Section):

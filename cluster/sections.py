@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from cluster.references import StoreName
 from tlgan import registry
-from tlgan.recipe import MAX_SEED, Name, PositiveFloat, Section, check_metrics
+from tlgan.recipe import MAX_SEED, PositiveFloat, Section, check_metrics
 
 
 class ResourcesSpec(Section):
@@ -32,8 +33,8 @@ class GridSpec(Section):
 
 
 class OutputSpec(Section):
-    artifact: Name = Field(..., description="name under which the result is published")
-    aliases: list[Name] = Field([], description="aliases moved to it, besides latest")
+    artifact: StoreName = Field(..., description="name under which the result is published")
+    aliases: list[StoreName] = Field([], description="aliases moved to it, besides latest")
 
 
 class SearchSpec(Section):

@@ -1,0 +1,231 @@
+"""What can be known to fail before anything starts, although every field is fine on its own. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from cluster.document import Document, Path
+from cluster.fields import default_at
+from tlgan import registry
+from tlgan.errors import SpecError, did_you_mean
+from tlgan.naming import ArtifactRef
+
+Finding = tuple[str, str, str | None]
+"""Dotted path inside the job, message, hint."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What is known of a stage's result. `kind` is `gan`, `classifier`, or None when it publishes nothing."""
+
+    kind: str | None = None
+    resolution: int | None = None
+    channels: int | None = None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where a job stands. `stages`: what `{stage: x}` may name (None outside a pipeline); `loose`: inside a search,
+    where fields may be idle; `open`: stage references are somebody else's to check."""
+
+    stages: Mapping[str, Made] | None = None
+    loose: bool = False
+    open: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """Reads of a spec that may be wrong in parts: None for what is absent or was refused."""
+
+    document: Document
+    at: Path
+    model: type[BaseModel]
+    refused: frozenset[Path] = frozenset()
+
+    def written(self, path: str) -> Any:
+        """The value in the file, unless it was refused."""
+        parts = tuple(path.split("."))
+        if any(bad[: len(parts)] == parts[: len(bad)] for bad in self.refused):
+            return None
+        return self.document.get(self.at + parts)
+
+    def raw(self, path: str) -> Any:
+        return self.document.get(self.at + tuple(path.split(".")))
+
+    def get(self, path: str) -> Any:
+        """The value in the file, or else the default."""
+        parts = tuple(path.split("."))
+        value = self.written(path)
+        return default_at(self.model, parts) if value is None and self.raw(path) is None else value
+
+
+def findings(view: View, scope: Scope) -> Iterator[Finding]:
+    """Every check that concerns the job's kind. Checks skip what they lack."""
+    yield from _numbers(view)
+    yield from _references(view)
+    yield from _stage_known(view, scope)
+    yield from _batch(view)
+    yield from _sizes(view, scope)
+    yield from _channels(view, scope)
+    yield from _freezing(view, scope)
+    yield from _gates(view)
+    yield from _search(view)
+
+
+def _has(view: View, name: str) -> bool:
+    return name in view.model.model_fields
+
+
+def _numbers(view: View) -> Iterator[Finding]:
+    """`true` equals 1, so pydantic takes it where one of a few numbers is expected."""
+    for path in ("version", "data.channels", "model.channels"):
+        if isinstance(value := view.raw(path), bool):
+            yield path, f"expected a number, received {str(value).lower()}", None
+
+
+def _references(view: View) -> Iterator[Finding]:
+    for path in ("data.artifact", "evaluation.data.artifact"):
+        yield from _reference(path, view.written(path))
+    for path in ("evaluation.extractor", "extractor"):
+        name, _, argument = str(view.written(path) or "").partition(":")
+        if name == "classifier":
+            yield from _reference(path, argument)
+
+
+def _reference(path: str, text: Any) -> Iterator[Finding]:
+    if text:
+        try:
+            ArtifactRef.parse(str(text))
+        except SpecError as error:
+            yield path, error.problems[0].message, error.problems[0].hint
+
+
+def input_path(view: View) -> str | None:
+    """`init_from` or `target`, whichever the kind has."""
+    return next((name for name in ("init_from", "target") if _has(view, name)), None)
+
+
+def parent_of(view: View, scope: Scope) -> Made:
+    path = input_path(view)
+    stage = view.written(f"{path}.stage") if path else None
+    return (scope.stages or {}).get(str(stage), Made())
+
+
+def _stage_known(view: View, scope: Scope) -> Iterator[Finding]:
+    path = input_path(view)
+    stage = view.written(f"{path}.stage") if path else None
+    if stage is None or scope.open:
+        return
+    if scope.stages is None:
+        hint = "outside a pipeline name an artifact: {artifact: name:alias}"
+        yield f"{path}.stage", f'there is no pipeline to look up stage "{stage}" in', hint
+    elif stage not in scope.stages:
+        known = ", ".join(scope.stages)
+        yield f"{path}.stage", f'unknown stage "{stage}"; expected one of: {known}', did_you_mean(stage, scope.stages)
+    elif (kind := scope.stages[stage].kind) != "gan":
+        made = f"publishes a {kind}" if kind else "publishes nothing"
+        yield f"{path}.stage", f'expected a stage that makes a GAN; "{stage}" {made}', None
+
+
+def _batch(view: View) -> Iterator[Finding]:
+    if not _has(view, "train"):
+        return
+    batch, workers = view.get("train.batch_size"), view.get("resources.workers")
+    if batch and workers and batch % workers:
+        below, above = batch // workers * workers, (batch // workers + 1) * workers
+        hint = f"write {below} or {above}" if below else f"write {above}"
+        message = f"expected a multiple of resources.workers ({workers}), received {batch}"
+        yield "train.batch_size", message, hint
+
+
+def resolution_of(view: View, scope: Scope) -> int | None:
+    """Side of the networks' images in pixels, as far as it is known."""
+    written = view.written("model.resolution")
+    size = written or parent_of(view, scope).resolution or view.written("data.resolution")
+    if size is None and _has(view, "init_from"):
+        return None
+    return size or view.get("model.resolution")
+
+
+def _sizes(view: View, scope: Scope) -> Iterator[Finding]:
+    data, parent = view.written("data.resolution"), parent_of(view, scope).resolution
+    model = view.written("model.resolution") if view.model.__name__ != "ClassifierJob" else None
+    if data and (model or parent) and data != (model or parent):
+        whose = "as model.resolution" if model else "the size of the parent's images"
+        yield "data.resolution", f"expected {model or parent}, {whose}; received {data}", None
+    elif model and parent and model != parent:
+        yield "model.resolution", f"expected {parent}, the size of the parent's images; received {model}", None
+    elif data and not model and _has(view, "loss") and not _has(view, "init_from") and (arch := view.get("model.arch")):
+        allowed = registry.ARCHS.facts(arch)["resolutions"]
+        if data not in allowed:
+            sizes = ", ".join(map(str, allowed))
+            yield "data.resolution", f"{arch} is built for resolutions {sizes}; received {data}", None
+
+
+def channels_of(view: View, scope: Scope) -> int | None:
+    """Channels of the images, as far as they are known."""
+    return view.written("model.channels") or parent_of(view, scope).channels or _data_channels(view)
+
+
+def _data_channels(view: View) -> int | None:
+    name = str(view.written("data.source") or "").partition(":")[0]
+    known = registry.SOURCES.facts(name).get("channels") if name in registry.SOURCES else None
+    return view.written("data.channels") or known
+
+
+def _channels(view: View, scope: Scope) -> Iterator[Finding]:
+    data, model, parent = _data_channels(view), view.written("model.channels"), parent_of(view, scope).channels
+    if data and model and data != model:
+        given = f"as data.channels; received {model}" if view.written("data.channels") else None
+        source = f"as the images of {view.written('data.source')} have; received {model}"
+        yield "model.channels", f"expected {data}, {given or source}", f"data.channels: {model} converts the images"
+    elif parent and model and parent != model:
+        yield "model.channels", f"expected {parent}, as the parent's networks; received {model}", None
+    elif parent and (own := view.written("data.channels")) and own != parent:
+        yield "data.channels", f"expected {parent}, as the parent's networks; received {own}", None
+
+
+def _freezing(view: View, scope: Scope) -> Iterator[Finding]:
+    if not _has(view, "transfer"):
+        return
+    resolution, method = resolution_of(view, scope), view.get("transfer.method")
+    idle = bool(method) and not registry.TRANSFERS.facts(method).get("freezes") and not scope.loose
+    for name in ("freeze_d", "freeze_g"):
+        depth = view.raw(f"transfer.{name}")
+        if type(depth) is not int or depth <= 0:
+            continue
+        blocks = registry.blocks_at(resolution) if resolution else None
+        if blocks and depth >= blocks:
+            why = f"a {resolution} px network has {blocks} blocks, one must stay trainable"
+            yield f"transfer.{name}", f"expected at most {blocks - 1} ({why}), received {depth}", None
+        elif idle:
+            hint = "write method: freeze"
+            yield f"transfer.{name}", f"expected 0, for the method {method} freezes nothing; received {depth}", hint
+
+
+def _gates(view: View) -> Iterator[Finding]:
+    gate, metrics = view.written("gate"), view.get("metrics")
+    for metric in gate if isinstance(gate, dict) else ():
+        if metric not in registry.METRICS:
+            known = ", ".join(registry.METRICS)
+            hint = did_you_mean(metric, registry.METRICS)
+            yield f"gate.{metric}", f'unknown metric "{metric}"; expected one of: {known}', hint
+        elif metrics and metric not in metrics:
+            yield f"gate.{metric}", f"{metric} is not measured", f"add it to metrics: [{', '.join([*metrics, metric])}]"
+
+
+def _search(view: View) -> Iterator[Finding]:
+    if not _has(view, "search"):
+        return
+    trials, finalists = view.get("search.trials"), view.get("finalists")
+    if trials and finalists and finalists > trials:
+        yield "finalists", f"expected at most search.trials ({trials}), received {finalists}", None
+    grace, budget = view.written("early_stop.grace_kimg"), view.raw("base.train.kimg")
+    searched = isinstance(space := view.raw("space"), dict) and "train.kimg" in space
+    if isinstance(budget, int | float) and grace and not searched and grace > budget:
+        message = f"expected at most the base's train.kimg ({budget:g}), received {grace:g}"
+        yield "early_stop.grace_kimg", message, None
