@@ -39,7 +39,6 @@ class Batch:
 @dataclass
 class _HostBatch:
     images: torch.Tensor  # uint8
-    mirrored: torch.Tensor  # bool [b]
     labels: torch.Tensor
     indices: torch.Tensor
 
@@ -92,9 +91,12 @@ class Loader:
     def _gather(self, step: int) -> _HostBatch:
         first = step * self.batch_size + self.rank * self.local_batch
         indices = self._indices(first)
+        images = self._images[indices]
+        if self.flip:
+            mirrored = self._mirrored(first)
+            images[mirrored] = images[mirrored][..., ::-1]
         host = _HostBatch(
-            torch.from_numpy(self._images[indices]),
-            torch.from_numpy(self._mirrored(first)),
+            torch.from_numpy(images),
             torch.from_numpy(self.dataset.labels[indices]),
             torch.from_numpy(indices),
         )
@@ -103,10 +105,8 @@ class Loader:
         return host
 
     def _finish(self, host: _HostBatch) -> Batch:
-        """uint8 to the device, then mirror and scale there."""
-        images, mirrored, labels, indices = (t.to(self.device, non_blocking=True) for t in vars(host).values())
-        if self.flip:
-            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+        """uint8 to the device, then scaled there."""
+        images, labels, indices = (tensor.to(self.device, non_blocking=True) for tensor in vars(host).values())
         return Batch(images.to(torch.float32).div_(127.5).sub_(1.0), labels, indices)
 
     def _indices(self, first: int) -> Int64Array:
@@ -123,8 +123,6 @@ class Loader:
         return np.argsort(random_keys(len(self.dataset), self.seed, _ORDER_STREAM, epoch), kind="stable")
 
     def _mirrored(self, first: int) -> npt.NDArray[np.bool_]:
-        if not self.flip:
-            return np.zeros(self.local_batch, np.bool_)
         block, skip = divmod(first, 4)  # Philox gives four words for each value of its counter
         words = np.random.Philox(key=self._flip_key, counter=[block, 0, 0, 0]).random_raw(skip + self.local_batch)
         return (words[skip:] >> np.uint64(63)).astype(np.bool_)
