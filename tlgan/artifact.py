@@ -17,16 +17,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from tlgan.errors import IntegrityError, NotFound, SpecError
 from tlgan.models import build_network
+from tlgan.models.blocks import Network
 
 MODEL_FORMAT = 1
 
 
 def save_networks(
-    dest: Path, networks: Mapping[str, nn.Module], *, type: str, extra: Mapping[str, Any] | None = None
+    dest: Path, networks: Mapping[str, Network], *, type: str, extra: Mapping[str, Any] | None = None
 ) -> None:
     """Write `networks` (such as {"G": ..., "D": ..., "G_ema": ...}) below `dest`, one file a block, and `model.json`."""
     described: dict[str, Any] = {}
@@ -61,7 +61,7 @@ def describe(path: Path) -> dict[str, Any]:
     return dict(document)
 
 
-def load_network(path: Path | str, which: str) -> nn.Module:
+def load_network(path: Path | str, which: str) -> Network:
     """Network `which` of a model directory, rebuilt from `model.json` alone, in eval mode on the CPU."""
     path = Path(path)
     networks = describe(path)["networks"]
@@ -89,6 +89,6 @@ def _read_block(path: Path, file: str) -> dict[str, torch.Tensor]:
         raise IntegrityError(f"{target} can't be read: {error}", hint="pull the artifact again") from error
 
 
-def load_generator(path: Path | str) -> nn.Module:
+def load_generator(path: Path | str) -> Network:
     """The generator to sample from (moving-average weights), in eval mode. `path` is what `pull` returned."""
     return load_network(path, "G_ema")

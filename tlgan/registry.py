@@ -86,7 +86,7 @@ TRANSFERS = Table(
     },
 )
 AUGMENTS = Table(
-    "augmentation", {"none": "tlgan.augment:identity", "diffaugment": "tlgan.augment.diffaugment:DiffAugment"}
+    "augmentation", {"none": "tlgan.augment:Identity", "diffaugment": "tlgan.augment.diffaugment:DiffAugment"}
 )
 SOURCES = Table(
     "data source",

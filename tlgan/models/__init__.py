@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+import torch
 
 from tlgan import registry
+from tlgan.models.blocks import Network
 from tlgan.random import generator
 from tlgan.recipe import ModelSpec
 
 
-def build_pair(spec: ModelSpec, channels: int, seed: int) -> tuple[nn.Module, nn.Module]:
+def build_pair(spec: ModelSpec, channels: int, seed: int) -> tuple[Network, Network]:
     """A freshly initialised (G, D), a function of `seed` alone; the global generator is left as it was."""
     build = registry.ARCHS.load(spec.arch)
     common = {"resolution": spec.resolution, "channels": channels, "width": spec.width}
@@ -22,28 +25,22 @@ def build_pair(spec: ModelSpec, channels: int, seed: int) -> tuple[nn.Module, nn
         )
 
 
-def build_network(arch: str, role: str, config: dict[str, Any]) -> nn.Module:
-    """One network from its description in `model.json`; weights arbitrary, to be loaded."""
-    if role == "C":
-        network = registry.CLASSIFIERS.load(arch)(**config)
-    else:
-        network = registry.ARCHS.load(arch)(role, **config)
-    return network
+def build_network(arch: str, role: str, config: dict[str, Any]) -> Network:
+    """One network from its description in `model.json`; its weights mean nothing until loaded."""
+    with seeded(0):
+        if role == "C":
+            network: Network = registry.CLASSIFIERS.load(arch)(**config)
+        else:
+            network = registry.ARCHS.load(arch)(role, **config)
+        return network
 
 
-class seeded:  # noqa: N801 - used as a function
-    """Context in which torch's global CPU generator is seeded; restored at the end."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def __enter__(self) -> None:
-        import torch
-
-        self.before = torch.get_rng_state()
-        torch.manual_seed(generator(self.seed, "initialise").initial_seed())
-
-    def __exit__(self, *_: object) -> None:
-        import torch
-
-        torch.set_rng_state(self.before)
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seeds torch's global CPU generator for the block and restores it afterwards."""
+    before = torch.get_rng_state()
+    torch.manual_seed(generator(seed, "initialise").initial_seed())
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)

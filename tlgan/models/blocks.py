@@ -7,6 +7,8 @@ with one entry a resolution level: `b4, b8, ...` in a generator (from the latent
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -25,6 +27,26 @@ def level_widths(resolution: int, width: int) -> dict[int, int]:
 def spectral(module: nn.Module, enabled: bool) -> nn.Module:
     """Spectral normalisation (Miyato et al. 2018), one power iteration a forward in training."""
     return parametrizations.spectral_norm(module) if enabled else module
+
+
+def channels_last(x_nchw: Tensor) -> Tensor:
+    """The same images laid out NHWC in memory, which CPU and tensor-core convolutions want.
+
+    One-channel images fit both layouts, and convolutions then pick the slow one (10x on CPU); the strides given here say NHWC.
+    """
+    if x_nchw.shape[1] == 1:
+        return x_nchw.squeeze(1).contiguous().unsqueeze(3).permute(0, 3, 1, 2)
+    return x_nchw.contiguous(memory_format=torch.channels_last)
+
+
+class Network(nn.Module):
+    """What every network offers. `latent_dim` is a generator's."""
+
+    arch: str
+    role: str
+    config: dict[str, Any]
+    blocks: nn.ModuleDict
+    latent_dim: int
 
 
 class _SumOverRanks(torch.autograd.Function):

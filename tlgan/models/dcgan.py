@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tlgan.models.blocks import BatchNorm2d, level_widths, spectral
+from tlgan.models.blocks import BatchNorm2d, Network, level_widths, spectral
 
 
-class Generator(nn.Module):
+class Generator(Network):
     """Latents `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1]."""
 
     arch, role = "dcgan", "G"
@@ -35,7 +35,7 @@ class Generator(nn.Module):
         return x
 
 
-class Discriminator(nn.Module):
+class Discriminator(Network):
     """Images `[N, channels, resolution, resolution]` in [-1, 1] to logits `[N]`."""
 
     arch, role = "dcgan", "D"
@@ -76,5 +76,5 @@ def initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 1.0, 0.02)
 
 
-def build(role: str, **config) -> nn.Module:
+def build(role: str, **config) -> Network:
     return Generator(**config) if role == "G" else Discriminator(**config)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tlgan.models.blocks import BatchNorm2d, level_widths, spectral
+from tlgan.models.blocks import BatchNorm2d, Network, level_widths, spectral
 
 
 class UpBlock(nn.Module):
@@ -37,7 +37,7 @@ class FromLatent(nn.Module):
         return self.linear(z).view(-1, self.outputs, 4, 4)
 
 
-class Generator(nn.Module):
+class Generator(Network):
     """Latents `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1]."""
 
     arch, role = "resnet", "G"
@@ -98,7 +98,7 @@ class Head(nn.Module):
         return self.linear(F.relu(self.block(x)).sum((2, 3)))
 
 
-class Discriminator(nn.Module):
+class Discriminator(Network):
     """Images `[N, channels, resolution, resolution]` in [-1, 1] to logits `[N]`."""
 
     arch, role = "resnet", "D"
@@ -132,5 +132,5 @@ def initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def build(role: str, **config) -> nn.Module:
+def build(role: str, **config) -> Network:
     return Generator(**config) if role == "G" else Discriminator(**config)

@@ -1,0 +1,61 @@
+"""A training's state on disk, for *resume* of the same run only: `state.safetensors` and `state.json`, nothing pickled.
+
+A checkpoint is a directory `ckpt-<nimg>`, written under another name and renamed: one that has its name is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tlgan.errors import SpecError
+
+FORMAT = 1
+State = dict[str, dict[str, Tensor]]
+
+
+def save(root: Path, nimg: int, state: State, meta: dict[str, Any], keep: int = 2) -> Path:
+    """Write `state` at `root/ckpt-<nimg>` and delete all but the newest `keep`. Returns the directory."""
+    root.mkdir(parents=True, exist_ok=True)
+    dest = root / f"ckpt-{nimg:012d}"
+    temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=root))
+    # a copy in the plain layout: the layout in memory is the learner's business, the file's is fixed
+    flat = {
+        f"{owner}|{name}": t.detach().cpu().contiguous() for owner, part in state.items() for name, t in part.items()
+    }
+    save_file(flat, temporary / "state.safetensors")
+    (temporary / "state.json").write_text(json.dumps({"format": FORMAT, "nimg": nimg, **meta}, sort_keys=True))
+    shutil.rmtree(dest, ignore_errors=True)
+    os.replace(temporary, dest)
+    for old in sorted(root.glob("ckpt-*"))[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return dest
+
+
+def newest(root: Path) -> Path | None:
+    """The newest complete checkpoint below `root`."""
+    return max(root.glob("ckpt-*"), default=None)
+
+
+def load(path: Path, recipe_digest: str) -> tuple[State, dict[str, Any]]:
+    """State and meta of the checkpoint at `path`. Raises `SpecError` when it belongs to another recipe."""
+    meta = json.loads((path / "state.json").read_text())
+    if meta["format"] != FORMAT:
+        raise SpecError(f"{path} has checkpoint format {meta['format']}; this tlgan reads {FORMAT}")
+    if meta["recipe"] != recipe_digest:
+        raise SpecError(
+            f"{path} belongs to recipe {meta['recipe'][:12]}, the run's is {recipe_digest[:12]}",
+            hint="resume continues the same recipe; start a new run for another one",
+        )
+    state: State = {}
+    for key, tensor in load_file(path / "state.safetensors").items():
+        owner, _, name = key.partition("|")
+        state.setdefault(owner, {})[name] = tensor
+    return state, meta

@@ -1,0 +1,252 @@
+"""The training loop. It knows no launcher: what to tell, when to stop and where to save are handed in.
+
+    load -> start or resume -> while images are left: step, tick, grid, evaluate, save
+
+Runs in one process, under torchrun, in a Ray Train worker or in a Ray Tune trial, with the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from tlgan import checkpoint
+from tlgan.data.dataset import Dataset
+from tlgan.data.loader import Loader
+from tlgan.distributed import World
+from tlgan.errors import RunFailed
+from tlgan.learners.gan import GanLearner
+from tlgan.metrics.protocol import MetricValue
+from tlgan.models import build_pair
+from tlgan.models.blocks import Network
+from tlgan.random import latents
+from tlgan.recipe import Recipe
+from tlgan.sampling import draw
+from tlgan.transfer import start_from
+
+Event = dict[str, Any]
+
+
+class Evaluator(Protocol):
+    """Takes the metrics of a generator. All ranks call it; all get the values."""
+
+    def __call__(self, G_ema: Network, world: World) -> list[MetricValue]: ...
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When things happen, in images. An `every` of 0 means never (but `evaluate` happens at the end all the same)."""
+
+    total: int
+    checkpoint_every: int = 0
+    grid_every: int = 0
+    evaluate_at: tuple[int, ...] = ()
+    tick_every: int = 0
+    keep: int = 2
+    grid: tuple[int, int] = (6, 8)
+
+    @staticmethod
+    def marks(every_kimg: float | None, total: int) -> tuple[int, ...]:
+        """Multiples of `every_kimg` up to and including the end, in images."""
+        step = max(1, round((every_kimg or total / 1000) * 1000))
+        return (*range(step, total, step), total)
+
+
+@dataclass
+class Hooks:
+    """What the launcher hands in. `report` is called on rank 0 only; `saved` after each checkpoint, on rank 0."""
+
+    report: Callable[[Event], None] = lambda event: None
+    should_stop: Callable[[], bool] = lambda: False
+    saved: Callable[[Path, int], None] = lambda path, nimg: None
+    measured: Callable[[GanLearner, int, list[MetricValue]], None] = lambda learner, nimg, values: None
+
+
+@dataclass
+class Result:
+    """`finished` is False when `should_stop` ended the run. `networks` are G, D and G_ema."""
+
+    networks: dict[str, Network]
+    nimg: int
+    finished: bool
+    metrics: list[MetricValue]
+    seconds: float
+    coverage: dict[str, Any] | None = field(default=None)
+
+
+def train(
+    recipe: Recipe,
+    dataset: Dataset,
+    schedule: Schedule,
+    workdir: Path,
+    *,
+    parent: Path | None = None,
+    evaluator: Evaluator | None = None,
+    world: World | None = None,
+    hooks: Hooks | None = None,
+) -> Result:
+    """Train `recipe` on `dataset`; with a transfer section, from the model directory `parent`.
+
+    Continues from the newest checkpoint in `workdir/checkpoints` when there is one. Raises `RunFailed` when the numbers diverge.
+    """
+    world, hooks = world or World.current(), hooks or Hooks()
+    learner, coverage = _learner(recipe, dataset, parent, world)
+    loader = Loader(
+        dataset,
+        recipe.train.batch_size,
+        seed=recipe.train.seed,
+        flip=recipe.data.flip,
+        rank=world.rank,
+        world_size=world.size,
+        device=world.device,
+    )
+    run = _Run(recipe, learner, schedule, workdir, world, hooks, evaluator)
+    nimg = run.resume()
+    if nimg == 0:
+        run.begin(coverage, dataset)
+    per_step = recipe.train.batch_size * recipe.train.n_critic
+    stopped = False
+    batches = loader.batches(nimg // recipe.train.batch_size)
+    while nimg < schedule.total and not stopped:
+        before, nimg = nimg, nimg + per_step
+        stats = learner.step([next(batches) for _ in range(recipe.train.n_critic)], before // per_step, nimg)
+        run.tick(stats, before, nimg)
+        run.draw_grid(before, nimg)
+        run.evaluate(before, nimg)
+        stopped = world.agree(hooks.should_stop()) if _passes(run.tick_every, before, nimg) else False
+        run.save(before, nimg, force=stopped or nimg >= schedule.total)
+    return Result(learner.networks, nimg, nimg >= schedule.total, run.metrics, run.seconds, coverage)
+
+
+def _learner(
+    recipe: Recipe, dataset: Dataset, parent: Path | None, world: World
+) -> tuple[GanLearner, dict[str, Any] | None]:
+    if recipe.transfer is None:
+        G, D = build_pair(recipe.model, dataset.channels, recipe.train.seed)
+        return GanLearner(recipe, G, D, world), None
+    assert parent is not None, "a recipe with a transfer section starts from a parent"
+    start = start_from(parent, recipe, dataset.channels)
+    return GanLearner(recipe, start.G, start.D, world, start.G_ema), start.coverage.to_json()
+
+
+def _passes(every: int, before: int, after: int) -> bool:
+    return bool(every) and before // every != after // every
+
+
+def _reaches(marks: Iterable[int], before: int, after: int) -> bool:
+    return any(before < mark <= after for mark in marks)
+
+
+class _Run:
+    """The parts of the loop that look at training without changing it."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        learner: GanLearner,
+        schedule: Schedule,
+        workdir: Path,
+        world: World,
+        hooks: Hooks,
+        evaluator: Evaluator | None,
+    ) -> None:
+        self.recipe, self.learner, self.schedule = recipe, learner, schedule
+        self.checkpoints, self.world, self.hooks, self.evaluator = workdir / "checkpoints", world, hooks, evaluator
+        self.tick_every = schedule.tick_every or max(recipe.train.batch_size, schedule.total // 200)
+        self.metrics: list[MetricValue] = []
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.seconds, self.since, self.since_nimg = 0.0, time.monotonic(), 0
+        rows, cols = schedule.grid
+        self.grid_latents = latents(recipe.train.seed, 0, rows * cols, recipe.model.latent_dim)
+
+    def report(self, event: Event) -> None:
+        if self.world.is_main:
+            self.hooks.report(event)
+
+    def resume(self) -> int:
+        """Restore the newest checkpoint; the number of images seen until then, 0 without one."""
+        found = checkpoint.newest(self.checkpoints)
+        self.world.barrier()
+        if found is None:
+            return 0
+        state, meta = checkpoint.load(found, self.recipe.digest)
+        self.learner.load_state_dict(state)
+        self.seconds, self.since_nimg = meta["seconds"], meta["nimg"]
+        torch.set_rng_state(torch.tensor(meta["rng"][self.world.rank % len(meta["rng"])], dtype=torch.uint8))
+        self.metrics = [MetricValue.from_json(row) for row in meta["metrics"]]
+        self.report({"type": "resumed", "nimg": meta["nimg"]})
+        self.since = time.monotonic()
+        return int(meta["nimg"])
+
+    def begin(self, coverage: dict[str, Any] | None, dataset: Dataset) -> None:
+        if coverage is not None:
+            self.report({"type": "transfer", "nimg": 0, "coverage": coverage})
+        self.report({"type": "started", "nimg": 0, "total": self.schedule.total, "workers": self.world.size})
+        if self.schedule.grid_every:
+            self._grid(0)
+
+    def tick(self, stats: dict[str, Tensor], before: int, nimg: int) -> None:
+        """Add up a step's statistics; at a tick, average them over steps and ranks, check and report them."""
+        for name, value in stats.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+        if not (_passes(self.tick_every, before, nimg) or nimg >= self.schedule.total):
+            return
+        means = self.world.mean_over_ranks({name: total / self.counts[name] for name, total in self.sums.items()})
+        self.sums, self.counts = {}, {}
+        bad = [name for name, value in means.items() if not math.isfinite(value)]
+        if bad:
+            raise RunFailed(
+                f"training diverged: {', '.join(bad)} is not finite at {nimg / 1000:g} kimg",
+                hint="lower train.lr_g and train.lr_d, or add a penalty (loss.r1)",
+            )
+        elapsed = time.monotonic() - self.since
+        self.seconds, self.since = self.seconds + elapsed, time.monotonic()
+        rate = (nimg - self.since_nimg) / max(elapsed, 1e-9)
+        self.since_nimg = nimg
+        self.report({"type": "progress", "nimg": nimg, "img_per_s": rate, "seconds": self.seconds, "stats": means})
+
+    def draw_grid(self, before: int, nimg: int) -> None:
+        if _passes(self.schedule.grid_every, before, nimg) or (
+            self.schedule.grid_every and nimg >= self.schedule.total
+        ):
+            self._grid(nimg)
+
+    def _grid(self, nimg: int) -> None:
+        if self.world.is_main:
+            images = draw(self.learner.ema.module, self.grid_latents)
+            self.report({"type": "grid", "nimg": nimg, "images": images, "shape": self.schedule.grid})
+
+    def evaluate(self, before: int, nimg: int) -> None:
+        if self.evaluator is None or not _reaches((*self.schedule.evaluate_at, self.schedule.total), before, nimg):
+            return
+        self.metrics = self.evaluator(self.learner.ema.module, self.world)
+        for value in self.metrics:
+            self.report({"type": "metric", "nimg": nimg, **value.to_json()})
+        if self.world.is_main:
+            self.hooks.measured(self.learner, nimg, self.metrics)
+
+    def save(self, before: int, nimg: int, *, force: bool) -> None:
+        every = self.schedule.checkpoint_every
+        if not every or not (force or _passes(every, before, nimg)):
+            return
+        rng = [part.tolist() for part in self.world.gather_rows(torch.get_rng_state().to(self.world.device))]
+        if not self.world.is_main:
+            return
+        meta = {
+            "recipe": self.recipe.digest,
+            "seconds": self.seconds,
+            "rng": rng,
+            "metrics": [value.to_json() for value in self.metrics],
+        }
+        path = checkpoint.save(self.checkpoints, nimg, self.learner.state_dict(), meta, self.schedule.keep)
+        self.report({"type": "checkpoint", "nimg": nimg})
+        self.hooks.saved(path, nimg)

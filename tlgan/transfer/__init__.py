@@ -1,0 +1,113 @@
+"""Transfer: networks of a parent artifact become the start of a new training. One file a method.
+
+A method has `prepare(G, D)`: it decides which parameters train. It runs after the weights are in and before optimisers and
+DistributedDataParallel see the networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tlgan import registry
+from tlgan.artifact import load_network
+from tlgan.errors import SpecError
+from tlgan.models import build_network, seeded
+from tlgan.models.blocks import Network
+from tlgan.recipe import Recipe
+
+
+@dataclass
+class Coverage:
+    """What became of each of the child's tensors, by network: taken over, taken over in another shape, or left fresh."""
+
+    matched: dict[str, int] = field(default_factory=dict)
+    reshaped: dict[str, list[str]] = field(default_factory=dict)
+    missing: dict[str, list[str]] = field(default_factory=dict)
+    trainable: dict[str, int] = field(default_factory=dict)
+    frozen: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class Start:
+    """Networks to train from, ready for a learner, and how much of the parent is in them."""
+
+    G: Network
+    D: Network
+    G_ema: Network
+    coverage: Coverage
+
+
+def start_from(parent: Path, recipe: Recipe, channels: int) -> Start:
+    """Networks of `parent` fitted to `channels` image channels and prepared by the recipe's transfer method.
+
+    G and its moving average both start from the parent's average, the better generator. Optimisers start fresh.
+    """
+    assert recipe.transfer is not None
+    coverage = Coverage()
+    G = _adapt(load_network(parent, "G_ema"), "G", channels, recipe.train.seed, coverage)
+    G_ema = _adapt(load_network(parent, "G_ema"), "G_ema", channels, recipe.train.seed, coverage)
+    D = _adapt(load_network(parent, "D"), "D", channels, recipe.train.seed, coverage)
+    for network in (G, D):
+        network.requires_grad_(True)
+    registry.TRANSFERS.load(recipe.transfer.method)(recipe.transfer).prepare(G, D)
+    for which, network in (("G", G), ("D", D)):
+        counts = [(p.numel(), p.requires_grad) for p in network.parameters()]
+        coverage.trainable[which] = sum(n for n, trains in counts if trains)
+        coverage.frozen[which] = sum(n for n, trains in counts if not trains)
+    return Start(G, D, G_ema, coverage)
+
+
+def freeze_first(network: Network, which: str, depth: int) -> None:
+    """Freeze the first `depth` blocks (D: from the image side, G: from the latent side). Raises `SpecError` beyond the network."""
+    blocks = list(network.blocks.values())
+    if depth >= len(blocks):
+        raise SpecError(
+            f"transfer.freeze_{which}: expected at most {len(blocks) - 1} ({which.upper()} has {len(blocks)} blocks and one "
+            f"must stay trainable), received {depth}"
+        )
+    for block in blocks[:depth]:
+        block.requires_grad_(False)
+
+
+def _adapt(source: Network, which: str, channels: int, seed: int, coverage: Coverage) -> Network:
+    """A network like `source` but for `channels`; tensors copied, or averaged/repeated over image channels, or fresh."""
+    with seeded(seed):
+        network = build_network(source.arch, source.role, {**source.config, "channels": channels})
+    own, theirs = network.state_dict(), source.state_dict()
+    taken: dict[str, Tensor] = {}
+    for name, tensor in own.items():
+        other = theirs.get(name)
+        if other is not None and other.shape == tensor.shape:
+            taken[name] = other
+        elif other is not None and (fitted := _fit_channels(other, tensor.shape, source.role)) is not None:
+            taken[name] = fitted
+            coverage.reshaped.setdefault(which, []).append(name)
+        else:
+            coverage.missing.setdefault(which, []).append(name)
+    coverage.matched[which] = len(taken) - len(coverage.reshaped.get(which, []))
+    network.load_state_dict({**own, **taken})
+    return network
+
+
+def _fit_channels(tensor: Tensor, shape: torch.Size, role: str) -> Tensor | None:
+    """A weight or bias with its image channels averaged (3 to 1) or repeated (1 to 3); None when it can't be made to fit.
+
+    Grey images give about the same response before and after: a reading layer's weights are scaled by old / new channels.
+    """
+    differing = [axis for axis, (a, b) in enumerate(zip(tensor.shape, shape, strict=False)) if a != b]
+    if tensor.dim() != len(shape) or len(differing) != 1:
+        return None
+    axis = differing[0]
+    old, new = tensor.shape[axis], shape[axis]
+    if {old, new} != {1, 3}:
+        return None
+    scale = old / new if role == "D" else 1.0
+    return tensor.mean(axis, keepdim=True).repeat_interleave(new, axis) * scale

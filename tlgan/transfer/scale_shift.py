@@ -1,0 +1,21 @@
+"""Batch statistics adaptation (Noguchi, Harada 2019): of G, only the scales and shifts of its normalisations train, and its biases.
+
+D trains in full (above its freeze depth), for the adversarial loss; the paper itself uses a perceptual loss without a D.
+"""
+
+from __future__ import annotations
+
+from tlgan.models.blocks import Network
+from tlgan.recipe import TransferSpec
+from tlgan.transfer import freeze_first
+
+
+class ScaleShift:
+    def __init__(self, spec: TransferSpec) -> None:
+        self.spec = spec
+
+    def prepare(self, G: Network, D: Network) -> None:
+        for p in G.parameters():
+            p.requires_grad_(p.dim() == 1)
+        freeze_first(D, "d", self.spec.freeze_d)
+        freeze_first(G, "g", self.spec.freeze_g)
