@@ -1,0 +1,81 @@
+"""What S3 servers and the network say, as errors of tlgan. No secret passes: messages are scrubbed, causes are cut."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ResponseStreamingError,
+)
+from botocore.exceptions import ConnectionError as CantConnect
+from urllib3.exceptions import HTTPError as StreamError
+
+from cluster.store.base import scrub
+from tlgan.errors import BackendError, NotFound
+
+_MISSING = {"NoSuchKey", "NotFound", "404"}
+_REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "Forbidden"}
+_CONDITION = {"PreconditionFailed", "ConditionalRequestConflict", "ConcurrentModification"}
+
+# A body that breaks off or does not have its length; worth asking again.
+BROKEN_STREAM = (StreamError, ResponseStreamingError, IncompleteReadError, ConnectionError)
+
+
+def status_of(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def condition_failed(error: ClientError) -> bool:
+    """The server compared and said no: 412, or 409 when two writers met."""
+    return status_of(error) == 412 or (status_of(error) == 409 and code_of(error) in _CONDITION)
+
+
+def code_of(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def is_missing(error: ClientError) -> bool:
+    return code_of(error) in _MISSING
+
+
+@contextlib.contextmanager
+def s3_errors(url: str, endpoint: str | None, key: str = "", *, through_conditions: bool = False) -> Iterator[None]:
+    """Wraps calls of the client. `NotFound` for a missing key, `BackendError` with the place for everything else.
+
+    With `through_conditions`, a failed condition stays the `ClientError` it is.
+    """
+    place = f"store {url}" + (f" at {scrub(endpoint)}" if endpoint else "")
+    try:
+        yield
+    except ClientError as error:
+        if through_conditions and condition_failed(error):
+            raise
+        raise _refusal(error, place, url, key) from None
+    except (NoCredentialsError, PartialCredentialsError):
+        hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        raise BackendError(f"{place}: no credentials found", hint=hint) from None
+    except (CantConnect, HTTPClientError, StreamError, IncompleteReadError, ConnectionError) as error:
+        hint = "is the server up, and are TLGAN_S3_ENDPOINT (or AWS_ENDPOINT_URL) and the network right?"
+        raise BackendError(f"{place} can't be reached: {scrub(error)}", hint=hint) from None
+    except BotoCoreError as error:
+        raise BackendError(f"{place}: {type(error).__name__}: {scrub(error)}") from None
+
+
+def _refusal(error: ClientError, place: str, url: str, key: str) -> Exception:
+    code = code_of(error)
+    if is_missing(error):
+        return NotFound(f"{key or 'object'} does not exist in {url}")
+    if code == "NoSuchBucket":
+        return BackendError(f"{place}: the bucket does not exist", hint="create it, or correct --store")
+    if code in _REFUSED or status_of(error) in (401, 403):
+        hint = "check the access key, its secret and what the key may do in this bucket"
+        return BackendError(f"{place} refuses the credentials for {error.operation_name}: {code}", hint=hint)
+    said = scrub(error.response.get("Error", {}).get("Message", ""))
+    return BackendError(f"{place} answers {status_of(error)} {code} to {error.operation_name} of {key!r}: {said}")
