@@ -7,7 +7,7 @@ Numbers may be NaN or infinite; they survive `to_json` / `from_json` as the word
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -204,8 +204,9 @@ class ReportData(Part):
     environment: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able mapping; PNGs are base64 text."""
-        dumped: dict[str, Any] = json.loads(TypeAdapter(type(self)).dump_json(self))
+        """A JSON-able mapping; PNGs are base64 text. Text that is no Unicode (names of odd files) gets a `?`."""
+        adapter = TypeAdapter(type(self))
+        dumped: dict[str, Any] = json.loads(adapter.dump_json(_mapped(self, _encodable)))
         return dumped
 
     @classmethod
@@ -214,22 +215,21 @@ class ReportData(Part):
         return TypeAdapter(cls).validate_json(json.dumps(value))
 
     def without_pictures(self) -> Self:
-        """The same report with every PNG emptied or dropped: the data alone."""
-        return _strip(self)  # type: ignore[no-any-return]
+        """The same report with every PNG emptied: the data alone."""
+        bare: Self = _mapped(self, lambda leaf: b"" if isinstance(leaf, bytes) else leaf)
+        return bare
 
 
-def _strip(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(_strip(item) for item in value)
-    if not is_dataclass(value) or isinstance(value, type):
-        return value
-    return replace(value, **dict(_stripped_fields(value)))
+def _encodable(leaf: Any) -> Any:
+    return leaf.encode("utf-8", "replace").decode() if isinstance(leaf, str) else leaf
 
 
-def _stripped_fields(value: Any) -> Iterator[tuple[str, Any]]:
-    for f in fields(value):
-        old = getattr(value, f.name)
-        if f.name == "png":
-            yield f.name, b"" if isinstance(value, Picture | Frame) else None
-        else:
-            yield f.name, _strip(old)
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """`value` with every leaf of its dataclasses, mappings (keys too) and sequences changed."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _mapped(getattr(value, f.name), change) for f in fields(value)})
+    if isinstance(value, Mapping):
+        return {change(key): _mapped(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(item, change) for item in value)
+    return change(value)

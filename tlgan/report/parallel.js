@@ -109,7 +109,9 @@ class Parallel {
       const text = label.length > 14 ? `${label.slice(0, 13)}…` : label;
       const side = last ? { x: axis.x + 9 } : { x: axis.x - 9, "text-anchor": "end" };
       group.append(svg("line", { x1: axis.x - 4, x2: axis.x + 4, y1: y, y2: y, class: "axis" }));
-      group.append(svg("text", { ...side, y: y + 4, class: "tick" }, text));
+      const size = text.length * 6.2 + 4;
+      group.append(svg("rect", { x: last ? axis.x + 7 : axis.x - 7 - size, y: y - 8, width: size, height: 16, rx: 3, class: "tick-back" }));
+      group.append(svg("text", { ...side, y: y + 4 }, text));
     }
     return group;
   }
