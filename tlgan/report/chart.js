@@ -88,8 +88,10 @@ class Chart {
     const room = this.log || !(high > low) ? 0 : (high - low) * 0.06;
     this.y = makeScale(low - room, high + room, CHART_HEIGHT - 22, 8, this.log, 5);
     const left = 10 + 6.2 * Math.max(...this.y.ticks.map((t) => words(t).length));
-    const [from, to] = [Math.min(...kimg), Math.max(...kimg)];
-    this.x = makeScale(from > 0 && from < 0.1 * to ? 0 : from, to, left, width - 8, false, Math.max(3, Math.floor(width / 70)));
+    const to = Math.max(...kimg);
+    const first = Math.min(...kimg);
+    const from = first === to || first < 0.1 * to ? 0 : first;
+    this.x = makeScale(from, to > from ? to : from + 1, left, width - 8, false, Math.max(3, Math.floor(width / 70)));
     const box = svg("svg", { viewBox: `0 0 ${width} ${CHART_HEIGHT}`, width, height: CHART_HEIGHT });
     this.drawAxes(box, left, width);
     const clip = `clip${(Chart.count = (Chart.count || 0) + 1)}`;

@@ -20,6 +20,7 @@ MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
+MAX_ENLARGEMENT = 6  # of a picture; a single small image does not fill the page
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
@@ -79,7 +80,8 @@ def picture(png: bytes | None, alt: str, *, class_: str = "grid") -> Html:
     size = png_size(png)
     if png is None or size is None:
         return el("span", "no image" if not png else "unreadable image", class_="no-image", role="img", aria_label=alt)
-    return el("img", src=data_url(png), alt=alt, width=size[0], height=size[1], class_=class_)
+    style = f"max-width:{max(160, MAX_ENLARGEMENT * size[0])}px"
+    return el("img", src=data_url(png), alt=alt, width=size[0], height=size[1], class_=class_, style=style)
 
 
 def zoomable(png: bytes | None, alt: str, caption: str, *, class_: str = "grid") -> Html:

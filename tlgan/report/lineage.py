@@ -34,6 +34,7 @@ def lineage_svg(nodes: Sequence[LineageNode]) -> Html:
             class_="edges",
             aria_hidden="true",
         ),
+        el("clipPath", el("rect", x=-2, y=-2, width=WIDTH + 4, height=HEIGHT + 4), id="lineage-card"),
         [_card(node, places[node.id][0], places[node.id][1] - HEIGHT / 2) for node in known.values()],
         viewBox=f"0 0 {width:g} {height:g}",
         width=f"{width:g}",
@@ -146,13 +147,13 @@ def _card(node: LineageNode, x: float, y: float) -> Html:
         box = {"x": 12, "y": (HEIGHT - THUMB) / 2, "width": THUMB, "height": THUMB}
         parts.append(el("image", href=data_url(node.png), preserveAspectRatio="xMidYMid slice", **box))
     parts += [
-        el("text", _fit(KINDS.get(node.kind, node.kind), room, 6.0), x=left, y=21, class_="kind"),
-        el("text", _fit(node.label, room, 7.3), x=left, y=40, class_="label"),
-        el("text", _fit(node.note, room, 6.0), x=left, y=57, class_="kind") if node.note else None,
+        el("text", _fit(KINDS.get(node.kind, node.kind), room, 11.5), x=left, y=21, class_="kind"),
+        el("text", _fit(node.label, room, 13.5, bold=True), x=left, y=40, class_="label"),
+        el("text", _fit(node.note, room, 11.5), x=left, y=57, class_="kind") if node.note else None,
         _digest(node.digest, left) if node.digest else None,
         el("title", f"{node.label} {node.note}".strip()),
     ]
-    return el("g", parts, transform=f"translate({x:g} {y:g})", class_=f"node {'known' if node.kind in KINDS else ''}")
+    return el("g", parts, transform=f"translate({x:g} {y:g})", clip_path="url(#lineage-card)", class_="node")
 
 
 def _digest(digest: str, left: float) -> Html:
@@ -170,10 +171,19 @@ def _digest(digest: str, left: float) -> Html:
     )
 
 
-def _fit(text: str, room: float, advance: float) -> str:
-    """Text shortened in its middle to `room` px at about `advance` px a character."""
-    most = max(4, int(room / advance))
-    if len(text) <= most:
-        return text
-    head = (most - 1 + 1) // 2
-    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
+def _fit(text: str, room: float, size: float, *, bold: bool = False) -> str:
+    """Text shortened in its middle until it takes about `room` px in a font of `size` px."""
+    text, kept = text[:200], text
+    most = len(text)
+    while _advance(kept, bold) * size > room and most > 3:
+        most -= 1
+        kept = f"{text[: most // 2]}…{text[len(text) - (most - 1 - most // 2) :]}"
+    return kept
+
+
+def _advance(text: str, bold: bool) -> float:
+    """Width in ems, on the wide side: what a text takes in the widest of the fonts of the page."""
+    ems = sum(
+        0.36 if c in "iljtfrI.,:;!'()[]/| -" else 0.95 if c in "mwMW@%…" or ord(c) > 0x2E7F else 0.61 for c in text
+    )
+    return ems * (1.09 if bold else 1.0)

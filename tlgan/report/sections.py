@@ -61,7 +61,6 @@ def table(head: Iterable[Html | str], rows: Iterable[Html], *, class_: str = "",
 
 def header(report: ReportData) -> Html:
     """Title, when, outcome in words, the two headline pictures and the headline numbers."""
-    outcome = report.outcome or f"{STATE_WORDS.get(report.state, report.state)}."
     when = el("time", moment(report.created), datetime=report.created) if report.created else None
     pictures = [
         headline_picture(p, title) for p, title in ((report.samples, "Generated"), (report.targets, "Real")) if p
@@ -70,7 +69,7 @@ def header(report: ReportData) -> Html:
         "header",
         el("p", "tlgan report", " · " if when else None, when, class_="eyebrow"),
         el("h1", report.title),
-        el("p", badge(report.state), " ", outcome, class_="outcome"),
+        el("p", badge(report.state), " ", report.outcome, class_="outcome"),
         reason_box(report.reason),
         el(
             "div",

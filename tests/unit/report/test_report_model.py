@@ -134,7 +134,8 @@ def test_scripts_compute_what_they_draw(tmp_path: Path) -> None:
     probe = """
     console.log(JSON.stringify({
       linear: linearTicks(0, 160, 4), log: logTicks(5e-5, 1e-3), one: makeScale(3, 3, 0, 100)(3),
-      words: [2e-4, 0.021043, 64000, NaN, 0].map(words), smooth: smoothed([0, 1, 2, 3], [5, 5, NaN, 5]).map((v) => Number(v.toFixed(9))),
+      words: [2e-4, 0.021043, 64000, NaN, 0].map(words),
+      smooth: smoothed([0, 1, 2, 3], [5, 5, NaN, 5]).map((v) => +v.toFixed(9)),
       number: [toNumber("NaN"), toNumber("Infinity"), toNumber(null), toNumber(1)].map(Number.isFinite),
     }));"""
     path = tmp_path / "probe.js"
