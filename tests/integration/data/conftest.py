@@ -1,0 +1,1 @@
+from servers import moto_server, rclone_server  # noqa: F401
