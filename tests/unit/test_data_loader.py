@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tlgan.data.dataset import Dataset
-from tlgan.data.loader import Loader
+from tlgan.data.loader import Loader, _Ahead
 from tlgan.errors import SpecError
 
 
@@ -128,3 +128,19 @@ def test_batches_on_a_gpu_equal_those_on_the_cpu(dataset: Dataset) -> None:
         assert b.images.is_cuda
         assert torch.allclose(a.images, b.images.cpu(), atol=1e-6)
         assert torch.equal(a.indices, b.indices.cpu())
+
+
+def test_batches_gathered_ahead_by_a_thread(dataset: Dataset) -> None:
+    loader = Loader(dataset, 8, seed=0, flip=True)
+    with _Ahead(loader, 5) as ahead:
+        batches = [loader._finish(ahead.get()) for _ in range(6)]
+        thread = ahead._thread
+    assert not thread.is_alive()
+    assert all(equal(batch.images, loader.batch(5 + k).images) for k, batch in enumerate(batches))
+
+
+def test_an_error_of_the_thread_is_raised_where_batches_are_taken(dataset: Dataset) -> None:
+    loader = Loader(dataset, 8, seed=0)
+    loader._images = loader._images[:0]  # as if the file had lost its end
+    with _Ahead(loader, 0) as ahead, pytest.raises(IndexError):
+        ahead.get()

@@ -1,6 +1,6 @@
 """Where Parquet files lie: a file, a folder or a glob, on this machine or under `s3://bucket/prefix`.
 
-For S3 the usual `AWS_*` variables hold, and `TLGAN_S3_ENDPOINT` or `AWS_ENDPOINT_URL` name a server other than AWS.
+For S3 the usual `AWS_*` variables hold, and `TLGAN_S3_ENDPOINT`, `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL` names a server other than AWS.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tlgan.errors import BackendError, DataError, NotFound
 
 # Older servers refuse the checksum trailers of new clients, and some answer a range with the whole object's sum.
 _COMPATIBLE = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required", "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required"}
+ENDPOINTS = ("TLGAN_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _environment = threading.Lock()
 
 
@@ -69,7 +70,7 @@ def _open(where: str) -> tuple[fs.FileSystem, str]:
     path = where.removeprefix("s3://").rstrip("/")
     if not path:
         raise DataError(f"{where} names no bucket", hint="expected s3://bucket/prefix")
-    endpoint = os.environ.get("TLGAN_S3_ENDPOINT") or os.environ.get("AWS_ENDPOINT_URL")
+    endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
     options: dict[str, Any] = {"connect_timeout": 10, "request_timeout": 60}
     if endpoint:
         scheme, _, host = endpoint.rpartition("://")
