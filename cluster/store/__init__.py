@@ -20,6 +20,7 @@ from cluster.store.history import VerifyReport
 from cluster.store.layout import Version
 from cluster.store.protocol import ArtifactStore
 from tlgan.errors import SpecError
+from tlgan.naming import check_path
 
 __all__ = [
     "ABSENT",
@@ -48,15 +49,15 @@ def s3_endpoint() -> str | None:
     """The custom S3 endpoint that the environment names, or None for Amazon's. Raises `SpecError`."""
     for variable in _ENDPOINTS:
         if endpoint := os.environ.get(variable):
+            if "@" in endpoint:
+                hint = "put the key into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                raise SpecError(f"{variable} has a user or a password in it", hint=hint)
             parts = urlsplit(endpoint)
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
                 raise SpecError(
                     f"{variable} is {scrub(endpoint)!r}; expected http(s)://host[:port]",
                     hint="as in http://127.0.0.1:9000",
                 )
-            if parts.username is not None or parts.password is not None:
-                hint = "put the key into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-                raise SpecError(f"{variable} has a user or a password in it", hint=hint)
             return endpoint
     return None
 
@@ -92,4 +93,8 @@ def _bucket_and_prefix(url: str) -> tuple[str, str]:
         raise SpecError(f"{scrub(url)!r} is not just s3://bucket/prefix", hint=hint)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", bucket):
         raise SpecError(f"{scrub(url)!r} names no valid bucket", hint=FORMS)
-    return bucket, prefix.strip("/")
+    prefix = prefix.strip("/")
+    try:
+        return bucket, check_path(prefix) if prefix else ""
+    except SpecError as error:
+        raise SpecError(f"prefix of {scrub(url)!r}: {error.message}", hint=FORMS) from None

@@ -28,6 +28,7 @@ log = logging.getLogger("tlgan.store")
 ABSENT = "none"  # as `expect`: the alias must not exist
 MAX_BYTES = 64 << 10
 ATTEMPTS = 20
+_warned: set[str] = set()
 
 
 class Target(Record):
@@ -87,8 +88,7 @@ def move_alias(store: Store, alias: str, version: Version, digest: str, expect: 
         _single_writer(store, expect)
     operation = uuid.uuid4().hex
     for _ in range(ATTEMPTS):
-        found = read_alias(store, version.name, alias)
-        current, token = found or (None, None)
+        current, token = _current(store, version.name, alias, expect)
         if current is not None and current.op == operation:  # the reply of our own move was lost
             return current
         if expect is not None:
@@ -106,6 +106,17 @@ def move_alias(store: Store, alias: str, version: Version, digest: str, expect: 
         except Conflict:
             time.sleep(random.uniform(0, 0.05))
     raise Conflict(f"alias {version.name}:{alias} kept changing; gave up after {ATTEMPTS} tries")
+
+
+def _current(store: Store, name: str, alias: str, expect: str | None) -> tuple[Alias | None, str | None]:
+    """Record and token as they are now. A damaged record counts as none, unless something is expected of it."""
+    try:
+        return read_alias(store, name, alias) or (None, None)
+    except IntegrityError as error:
+        if expect is not None:
+            raise
+        log.warning("%s; it is replaced, what was before is lost", error.message)
+        return None, store.read(alias_key(name, alias))[1]
 
 
 def _record(version: Version, alias: str, digest: str, operation: str, current: Alias | None) -> Alias:
@@ -138,4 +149,7 @@ def _single_writer(store: Store, expect: str | None) -> None:
             f"{store.url} can't move an alias with an expectation: {note}",
             hint="leave the expectation out, and make sure that nobody else moves this alias meanwhile",
         )
+    if store.url in _warned:
+        return
+    _warned.add(store.url)
     log.warning("single-writer mode on %s: %s, so two people who move an alias at once do not notice", store.url, note)

@@ -164,6 +164,12 @@ class ArtifactStore:
         manifest = self.resolve(ArtifactRef.parse(f"{name}@{digest}"))
         return alias_moves.move_alias(self.store, alias, Version.of(manifest), manifest.digest, expect)
 
+    def show(self, ref: str | ArtifactRef) -> dict[str, Any]:
+        """JSON-able: the manifest with its `digest` and `ref`, the `aliases` that point at it, and its sizes."""
+        manifest = self.resolve(ref)
+        here = [name for name, alias in self.aliases(manifest.name).items() if alias.digest == manifest.digest]
+        return {**manifest.describe(), "ref": manifest.ref, "aliases": here, **self.sizes(manifest)}
+
     def lineage(self, ref: str | ArtifactRef) -> dict[str, Any]:
         """The tree of ancestors; see `history.lineage`."""
         return history.lineage(self.store, self.resolve(ref))
