@@ -1,0 +1,38 @@
+"""The table of verbs. Adding one is a function and a line here; its module is imported only when the verb is used.
+
+A verb is a function whose first parameter is a `jobs.output.Context`; the others become arguments and options as
+in typer. Its docstring is its help. It may return an exit code. Heavy imports (torch, ray, boto3) stand inside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PANELS = ("start", "check", "run", "watch", "control", "sweep", "artifacts", "use", "data", "other")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """`target` is `"module:function"`, `panel` the group in `tlgan --help`."""
+
+    target: str
+    panel: str
+
+
+VERBS: dict[str, Verb] = {
+    "init": Verb("jobs.verbs.start:init", "start"),
+    "validate": Verb("jobs.verbs.check:validate", "check"),
+    "schema": Verb("jobs.verbs.check:schema", "check"),
+    "config show": Verb("jobs.verbs.other:config_show", "other"),
+    "completion": Verb("jobs.verbs.other:completion", "other"),
+    "version": Verb("jobs.verbs.other:version", "other"),
+}
+
+GROUPS: dict[str, str] = {
+    "sweep": "Look into a search.",
+    "artifact": "Published results: what there is and where it comes from.",
+    "data": "Datasets.",
+    "target": "Where jobs run.",
+    "config": "The settings in force.",
+}
+"""One-line help of each first word that several verbs share; shown once a verb of the group exists."""
