@@ -48,8 +48,10 @@ def mmd2_unbiased(x: np.ndarray, y: np.ndarray) -> float:
 
 def _mean_within(x: np.ndarray) -> float:
     """Mean of k over ordered pairs of different samples."""
-    diagonal = ((x * x).sum(axis=1) / x.shape[1] + 1) ** 3
-    return (_kernel_sum(x, x) - float(diagonal.sum())) / (len(x) * (len(x) - 1))
+    n, d = x.shape
+    total = _sum_by_moments(x) if n > d * d else _kernel_sum(x, x)
+    diagonal = ((x * x).sum(axis=1) / d + 1) ** 3
+    return (total - float(diagonal.sum())) / (n * (n - 1))
 
 
 def _kernel_sum(x: np.ndarray, y: np.ndarray) -> float:
@@ -62,3 +64,18 @@ def _kernel_sum(x: np.ndarray, y: np.ndarray) -> float:
         k += 1
         total += float(np.einsum("ij,ij,ij->", k, k, k))  # the sum of cubes without two more copies
     return total
+
+
+def _sum_by_moments(x: np.ndarray) -> float:
+    """The same as `_kernel_sum(x, x)` in N D^3 steps, not N^2 D: sums of (a·b)^p over pairs are squared norms of moments.
+
+    With a = x / sqrt(D): sum (a·b + 1)^3 = N^2 + 3 |sum a|^2 + 3 |sum aa|^2 + |sum aaa|^2.
+    """
+    n, d = x.shape
+    a = x / np.sqrt(d)
+    first, second, third = a.sum(axis=0), a.T @ a, np.zeros((d, d * d))
+    rows = max(1, _ELEMENTS // (d * d))
+    for start in range(0, n, rows):
+        slab = a[start : start + rows]
+        third += slab.T @ (slab[:, :, None] * slab[:, None, :]).reshape(len(slab), d * d)
+    return float(n * n + 3 * np.square(first).sum() + 3 * np.square(second).sum() + np.square(third).sum())
