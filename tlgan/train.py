@@ -159,7 +159,7 @@ class _Run:
     ) -> None:
         self.recipe, self.learner, self.schedule = recipe, learner, schedule
         self.checkpoints, self.world, self.hooks, self.evaluator = workdir / "checkpoints", world, hooks, evaluator
-        self.tick_every = schedule.tick_every or max(recipe.train.batch_size, schedule.total // 200)
+        self.tick_every = schedule.tick_every or max(recipe.train.batch_size, schedule.total // 100)
         self.metrics: list[MetricValue] = []
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}

@@ -1,0 +1,189 @@
+"""The run record: what was asked, what state it is in and why, what came out. All of it in the store, readable without a cluster.
+
+runs/<run>/run.json                    the record (see `RunRecord`)
+runs/<run>/events/<UTC>-<writer>.jsonl   bounded segments of events, one JSON object a line
+runs/<run>/grids/<nimg>.png            samples on fixed latents
+runs/<run>/draft.json                  what the training made, before it is published
+runs/<run>/checkpoints/...             see `cluster.checkpoints`
+runs/<run>/trials/<n>/...              the same again for each trial of a sweep
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from cluster.store.base import Store
+from tlgan.errors import Conflict, NotFound, did_you_mean
+from tlgan.manifest import now_utc
+from tlgan.recipe import canonical_json
+
+State = Literal["pending", "running", "succeeded", "failed", "stopped"]
+FINAL = ("succeeded", "failed", "stopped")
+MAX_RECORD = 4 << 20
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,120}")
+
+
+class RunRecord(BaseModel):
+    """`inputs` maps a role to the artifact's pinned reference and digest; `outputs` are published artifacts."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    id: str
+    name: str
+    kind: str
+    state: State = "pending"
+    reason: str | None = None
+    created: str
+    started: str | None = None
+    finished: str | None = None
+    outputs: list[dict[str, str]] = []
+    inputs: dict[str, dict[str, str]] = {}
+    spec: dict[str, Any] = {}
+    recipe: dict[str, Any] | None = None
+    facts: dict[str, Any] = {}
+    attempt: int = 0
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+
+    def summary(self) -> dict[str, Any]:
+        """The fields that `ls --json` promises."""
+        wanted = ("id", "name", "kind", "state", "reason", "started", "finished", "outputs")
+        return {key: getattr(self, key) for key in wanted}
+
+    @property
+    def process_is_alive(self) -> bool | None:
+        """Whether the process that drove the run still lives; None when it was on another machine."""
+        if self.host != socket.gethostname():
+            return None
+        return self.pid == os.getpid() or os.path.exists(f"/proc/{self.pid}")
+
+
+class Runs:
+    """The runs of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def create(self, record: RunRecord) -> RunRecord:
+        """Writes a new record. Raises `Conflict` when the id is taken."""
+        if not self.store.put_if_absent(_key(record.id), _dump(record)):
+            raise Conflict(f"run {record.id} exists")
+        return record
+
+    def get(self, run: str) -> RunRecord:
+        """By id, by the unique beginning of one, or by name (then the newest). Raises `NotFound` with near names."""
+        if _ID.fullmatch(run):
+            try:
+                return self._read(_key(run))
+            except NotFound:
+                pass
+        everything = self.list()
+        for matches in (
+            [r for r in everything if r.name == run],
+            [r for r in everything if r.id.startswith(run)],
+        ):
+            if matches:
+                return matches[0]
+        near = did_you_mean(run, [r.id for r in everything] + [r.name for r in everything])
+        raise NotFound(f"there is no run {run} in {self.store.url}", hint=near or "`tlgan ls` shows the runs")
+
+    def find(self, run_id: str) -> RunRecord | None:
+        try:
+            return self._read(_key(run_id))
+        except NotFound:
+            return None
+
+    def list(self) -> builtins.list[RunRecord]:
+        """Newest first."""
+        keys = (info.key for info in self.store.list("runs/") if re.fullmatch(r"runs/[^/]+/run\.json", info.key))
+        return sorted((self._read(key) for key in keys), key=lambda r: r.created, reverse=True)
+
+    def update(self, run_id: str, **changes: Any) -> RunRecord:
+        """Changes fields of a record; against other writers by compare-and-swap where the server has it."""
+        while True:
+            data, token = self.store.read(_key(run_id), max_bytes=MAX_RECORD)
+            record = RunRecord.model_validate_json(data).model_copy(update=changes)
+            if not self.store.capabilities.compare_and_swap:
+                self.store.put(_key(run_id), _dump(record))
+                return record
+            try:
+                self.store.compare_and_swap(_key(run_id), _dump(record), token)
+                return record
+            except Conflict:
+                continue
+
+    def _read(self, key: str) -> RunRecord:
+        return RunRecord.model_validate_json(self.store.get(key, max_bytes=MAX_RECORD))
+
+    def put_json(self, run_id: str, path: str, value: Any) -> None:
+        self.store.put(f"runs/{run_id}/{path}", json.dumps(value).encode())
+
+    def get_json(self, run_id: str, path: str) -> Any | None:
+        """The parsed object, or None when there is none."""
+        try:
+            return json.loads(self.store.get(f"runs/{run_id}/{path}", max_bytes=64 << 20))
+        except NotFound:
+            return None
+
+    def grids(self, run_id: str) -> dict[int, str]:
+        """nimg -> key of each sample grid, in order."""
+        found = {}
+        for info in self.store.list(f"runs/{run_id}/grids/"):
+            stem = info.key.rpartition("/")[2].removesuffix(".png")
+            if stem.isdigit():
+                found[int(stem)] = info.key
+        return dict(sorted(found.items()))
+
+    def events(self, run_id: str, seen: set[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Events in the order of their segments. `seen` collects segment keys; those in it are left out."""
+        for info in self.store.list(f"runs/{run_id}/events/"):
+            if seen is not None:
+                if info.key in seen:
+                    continue
+                seen.add(info.key)
+            for line in self.store.get(info.key, max_bytes=64 << 20).splitlines():
+                yield json.loads(line)
+
+    def metrics(self, run_id: str) -> builtins.list[dict[str, Any]]:
+        """Rows of `{nimg, name, value, protocol}` by nimg; where a step was done twice (after a restart), the last counts."""
+        rows = {
+            (event.get("nimg", 0), event["name"]): {
+                key: event.get(key) for key in ("nimg", "name", "value", "protocol")
+            }
+            for event in self.events(run_id)
+            if event["type"] == "metric"
+        }
+        return [rows[key] for key in sorted(rows)]
+
+
+def new_record(run_id: str, name: str, kind: str, **fields: Any) -> RunRecord:
+    """A record of a run that this process drives from now on."""
+    import tlgan
+
+    return RunRecord(
+        id=run_id,
+        name=name,
+        kind=kind,
+        created=now_utc(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        version=tlgan.__version__,
+        **fields,
+    )
+
+
+def _key(run_id: str) -> str:
+    return f"runs/{run_id}/run.json"
+
+
+def _dump(record: RunRecord) -> bytes:
+    return canonical_json(record.model_dump(mode="json"))

@@ -1,0 +1,233 @@
+"""One training as a plain value that can be sent to any process, and the function that does it there.
+
+The same function runs in this process, in each Ray Train worker and in a Ray Tune trial. Weights never travel through Ray:
+rank 0 puts them into the store and leaves a *draft*, a list of files by digest, that the driver publishes.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster.checkpoints import Checkpoints
+from cluster.events import EventWriter
+from cluster.runs import Runs
+from cluster.store import ArtifactStore, open_store
+from tlgan.recipe import DataSpec, Recipe
+
+log = logging.getLogger("tlgan.task")
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class GanTask:
+    """All a process needs to know to take part. `run` is the prefix below `runs/`; `objective` makes drafts best-so-far."""
+
+    run: str
+    store: str
+    recipe: dict[str, Any]
+    workdir: str
+    parent: str | None = None
+    extractor_ref: str | None = None
+    checkpoint_every_kimg: float | None = None
+    keep: int = 2
+    grid_every_kimg: float | None = None
+    grid: tuple[int, int] = (6, 8)
+    evaluate_at: tuple[int, ...] = ()
+    threads: int | None = None
+    checkpoints_to_store: bool = True
+    objective: tuple[str, str] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TaskHooks:
+    """What a launcher adds: a listener for events, a stop signal, and what to do with each objective measured."""
+
+    listener: Callable[[Event], None] | None = None
+    should_stop: Callable[[], bool] = lambda: False
+    measured: Callable[[int, dict[str, float]], None] = lambda nimg, values: None
+
+
+def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
+    """Train, evaluate, checkpoint and leave a draft in the store. False when it was stopped before the end."""
+    import torch
+
+    from tlgan.distributed import World
+    from tlgan.train import Hooks, train
+
+    hooks = hooks or TaskHooks()
+    if task.threads:
+        torch.set_num_threads(task.threads)
+    world = World.current()
+    recipe = Recipe.model_validate(task.recipe)
+    artifacts = ArtifactStore(open_store(task.store))
+    workdir = Path(task.workdir)
+    dataset = dataset_of(recipe.data, recipe.model.resolution, artifacts, recipe.model.channels)
+    parent = artifacts.pull(task.parent) if task.parent else None
+    checkpoints = Checkpoints(artifacts.store, task.run, task.keep)
+    if task.checkpoints_to_store:
+        fetch_once_per_node(checkpoints, workdir / "checkpoints", world)
+    writer = EventWriter(artifacts.store, task.run, hooks.listener)
+    desk = _Desk(task, recipe, artifacts, writer, hooks)
+    try:
+        result = train(
+            recipe,
+            dataset,
+            schedule_of(task, recipe),
+            workdir,
+            parent=parent,
+            evaluator=evaluator_of(task, recipe, artifacts) if recipe.metrics else None,
+            world=world,
+            hooks=Hooks(
+                report=desk.report,
+                should_stop=hooks.should_stop,
+                saved=checkpoints.push if task.checkpoints_to_store else lambda path, nimg: None,
+                measured=desk.measured,
+            ),
+        )
+        if world.is_main and result.finished:
+            desk.finish(result)
+    finally:
+        if world.is_main:
+            writer.close()
+    return result.finished
+
+
+def fetch_once_per_node(checkpoints: Checkpoints, root: Path, world: Any) -> None:
+    """Brings the newest checkpoint from the store to each node's disk before any rank looks for it."""
+    import os
+
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        root.mkdir(parents=True, exist_ok=True)
+        checkpoints.fetch_newer(root)
+    world.barrier()
+
+
+def dataset_of(spec: DataSpec, resolution: int, artifacts: ArtifactStore, channels: int | None = None) -> Any:
+    """The prepared dataset of a pinned `spec`; a dataset artifact is pulled through the node's cache."""
+    from tlgan.data.dataset import prepare
+
+    path = artifacts.pull(spec.artifact) if spec.artifact else None
+    return prepare(spec, resolution=resolution, channels=channels, artifact_path=path)
+
+
+def schedule_of(task: GanTask, recipe: Recipe) -> Any:
+    from tlgan.train import Schedule
+
+    total = round(recipe.train.kimg * 1000)
+    checkpoint = round(1000 * (task.checkpoint_every_kimg or recipe.train.kimg / 10))
+    grid = round(1000 * task.grid_every_kimg) if task.grid_every_kimg else max(checkpoint, 1)
+    evaluate = task.evaluate_at or _marks(recipe.evaluation.every_kimg, checkpoint, total)
+    return Schedule(
+        total=total,
+        checkpoint_every=max(checkpoint, 1) if task.checkpoints_to_store else 0,
+        grid_every=grid,
+        evaluate_at=evaluate,
+        keep=task.keep,
+        grid=task.grid,
+    )
+
+
+def _marks(every_kimg: float | None, checkpoint: int, total: int) -> tuple[int, ...]:
+    every = round(every_kimg * 1000) if every_kimg else checkpoint
+    return tuple(range(every, total, every)) if every else ()
+
+
+def evaluator_of(task: GanTask, recipe: Recipe, artifacts: ArtifactStore) -> Callable[..., Any]:
+    """Rank 0 measures alone, so that a value does not depend on the number of workers; extractor and reference load once."""
+    from tlgan.metrics.extractors import open_extractor
+    from tlgan.metrics.measure import measure
+    from tlgan.sampling import stream
+
+    loaded: list[Any] = []
+
+    def evaluate(G_ema: Any, world: Any) -> list[Any]:
+        if not world.is_main:
+            return []
+        if not loaded:
+            path = artifacts.pull(task.extractor_ref) if task.extractor_ref else None
+            spec = recipe.evaluation
+            loaded.append(
+                open_extractor(spec.extractor, artifact_path=path, artifact_ref=task.extractor_ref, device=world.device)
+            )
+            data = spec.data or recipe.data
+            loaded.append(dataset_of(data, recipe.model.resolution, artifacts, G_ema.config["channels"]))
+        extractor, reference = loaded
+        images = stream(G_ema, recipe.evaluation.samples, recipe.evaluation.seed)
+        ema = recipe.train.ema_kimg > 0
+        return list(measure(recipe.metrics, images, reference, extractor, seed=recipe.evaluation.seed, ema=ema))
+
+    return evaluate
+
+
+class _Desk:
+    """Rank 0's side: events and grids to the store, drafts of what was trained."""
+
+    def __init__(
+        self, task: GanTask, recipe: Recipe, artifacts: ArtifactStore, writer: EventWriter, hooks: TaskHooks
+    ) -> None:
+        self.task, self.recipe, self.artifacts, self.writer, self.hooks = task, recipe, artifacts, writer, hooks
+        self.best: float | None = None
+        self.coverage: dict[str, Any] | None = None
+        self.last_grid: bytes | None = None
+
+    def report(self, event: Event) -> None:
+        if event["type"] == "grid":
+            self.last_grid = grid_png(event["images"], event["shape"])
+            self.writer.grid(event["nimg"], self.last_grid)
+            return
+        if event["type"] == "transfer":
+            self.coverage = event["coverage"]
+        self.writer(event)
+
+    def measured(self, learner: Any, nimg: int, values: list[Any]) -> None:
+        """In a trial: keep the best networks so far, then tell the tuner, which may end the trial on the spot."""
+        numbers = {value.name: value.value for value in values}
+        if self.task.objective:
+            name, mode = self.task.objective
+            if self.best is None or (numbers[name] < self.best if mode == "min" else numbers[name] > self.best):
+                self.best = numbers[name]
+                self.draft(learner.networks, nimg, values)
+        self.writer.flush()
+        self.hooks.measured(nimg, numbers)
+
+    def finish(self, result: Any) -> None:
+        self.coverage = result.coverage
+        if not self.task.objective:
+            self.draft(result.networks, result.nimg, result.metrics)
+        self.writer({"type": "trained", "nimg": result.nimg, "seconds": result.seconds})
+
+    def draft(self, networks: dict[str, Any], nimg: int, values: list[Any]) -> None:
+        """Uploads the networks and writes down what an artifact of them would consist of."""
+        from tlgan.artifact import save_networks
+        from tlgan.random import latents
+        from tlgan.sampling import draw
+
+        with tempfile.TemporaryDirectory(prefix="tlgan-draft-") as folder:
+            save_networks(Path(folder), networks, type="gan")
+            rows, cols = self.task.grid
+            z = latents(self.recipe.train.seed, 0, rows * cols, self.recipe.model.latent_dim)
+            png = grid_png(draw(networks["G_ema"], z), self.task.grid)
+            (Path(folder) / "grid.png").write_bytes(png)
+            entries = self.artifacts.stage(Path(folder))
+        document = {
+            "files": [entry.model_dump() for entry in entries],
+            "nimg": nimg,
+            "metrics": [value.to_json() for value in values],
+            "coverage": self.coverage,
+            "channels": networks["G_ema"].config["channels"],
+        }
+        runs = Runs(self.artifacts.store)
+        self.artifacts.store.put(f"runs/{self.task.run}/grid.png", png)
+        runs.put_json(self.task.run, "draft.json", document)
+
+
+def grid_png(images: Any, shape: tuple[int, int]) -> bytes:
+    from tlgan.grid import png_bytes, to_grid
+
+    return bytes(png_bytes(to_grid(images, *shape)))

@@ -1,0 +1,115 @@
+"""Data-parallel training by Ray Train (V2): one `TorchTrainer` an attempt, `run_gan` in every worker.
+
+Ray starts the workers, forms the process group and starts all over when one dies; the state to go on from is in our
+checkpoints, the results are in our store. Ray's own storage holds nothing but its bookkeeping.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from typing import Any
+
+from cluster.events import Event, Follower
+from cluster.ray_session import RaySession
+from cluster.runs import Runs
+from cluster.sections import ResourcesSpec
+from cluster.store import open_store
+from cluster.task import GanTask, TaskHooks, run_gan
+from tlgan import errors
+from tlgan.errors import BackendError, RunFailed, TlganError
+
+MAX_RESTARTS = 3
+ERROR = "error.json"
+
+
+def train_on_ray(session: RaySession, task: GanTask, resources: ResourcesSpec, listener: Any = None) -> bool:
+    """Runs `task` on `resources.workers` workers. False when it was stopped. Raises `RunFailed` or the worker's own error."""
+    session.connect()
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    use_gpu = resources.gpus_per_worker > 0
+    per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
+    if use_gpu:
+        per_worker["GPU"] = resources.gpus_per_worker
+    store = open_store(task.store)
+    with tempfile.TemporaryDirectory(prefix="tlgan-train-") as bookkeeping, Follower(store, task.run, listener or _ignore):
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config={**asdict(task), "threads": resources.cpus_per_worker},
+            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+            scaling_config=ScalingConfig(num_workers=resources.workers, use_gpu=use_gpu, resources_per_worker=per_worker),
+            run_config=RunConfig(
+                name="run", storage_path=bookkeeping, failure_config=FailureConfig(max_failures=MAX_RESTARTS)
+            ),
+        )
+        store.delete(f"runs/{task.run}/{ERROR}")
+        try:
+            trainer.fit()
+        except Exception as error:
+            raise _recorded_error(task) or cause_of(error) from error
+    if recorded := _recorded_error(task):
+        raise recorded
+    return not store_says_stopped(task)
+
+
+def _ignore(event: Event) -> None:
+    pass
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """One rank. Errors that a restart can't mend are written down, and the restarted workers leave at once."""
+    task = GanTask(**config)
+    runs = Runs(open_store(task.store))
+    if runs.get_json(task.run, ERROR) is not None:
+        return
+    try:
+        run_gan(task, TaskHooks(should_stop=stop_signal(task)))
+    except TlganError as error:
+        if not isinstance(error, BackendError):
+            runs.put_json(task.run, ERROR, {"type": type(error).__name__, "message": error.message, "hint": error.hint})
+        if not isinstance(error, RunFailed):  # divergence is seen by all ranks alike; anything else must end the others too
+            raise
+
+
+def _recorded_error(task: GanTask) -> TlganError | None:
+    found = Runs(open_store(task.store)).get_json(task.run, ERROR)
+    if found is None:
+        return None
+    kind = getattr(errors, found["type"], RunFailed)
+    return kind(found["message"], hint=found["hint"])  # type: ignore[no-any-return]
+
+
+def stop_signal(task: GanTask) -> Any:
+    """A function that asks the store, every two seconds at the most, whether a person wants the run to stop."""
+    import time
+
+    store, last = open_store(task.store), [0.0]
+
+    def should_stop() -> bool:
+        if time.monotonic() - last[0] < 2.0:
+            return False
+        last[0] = time.monotonic()
+        return store.head(f"runs/{task.run}/stop.json") is not None
+
+    return should_stop
+
+
+def store_says_stopped(task: GanTask) -> bool:
+    return open_store(task.store).head(f"runs/{task.run}/stop.json") is not None
+
+
+def cause_of(error: BaseException) -> TlganError:
+    """The error of ours inside what Ray raised, or a `RunFailed` with the first line that says something."""
+    seen: list[BaseException] = [error]
+    while seen:
+        one = seen.pop()
+        if isinstance(one, TlganError):
+            return one
+        seen += [e for e in (getattr(one, "cause", None), one.__cause__) if isinstance(e, BaseException)]
+        workers = getattr(one, "worker_failures", None)
+        if isinstance(workers, dict):
+            seen += [e for e in workers.values() if isinstance(e, BaseException)]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return RunFailed(f"training failed: {lines[-1] if lines else type(error).__name__}", hint="see the run's Ray log")
