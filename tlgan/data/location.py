@@ -1,6 +1,7 @@
 """Where Parquet files lie: a file, a folder or a glob, on this machine or under `s3://bucket/prefix`.
 
-For S3 the usual `AWS_*` variables hold, and `TLGAN_S3_ENDPOINT`, `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL` names a server other than AWS.
+For S3 the usual `AWS_*` variables hold. `TLGAN_S3_ENDPOINT`, `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL` name a server
+other than AWS.
 """
 
 from __future__ import annotations
