@@ -87,9 +87,11 @@ def test_reference_features_are_cached_by_dataset_and_extractor(pixels, referenc
     assert all(f.suffix == ".npy" and not f.name.startswith(".") for f in files)
 
 
-def test_the_default_cache_is_tlgans(pixels, reference) -> None:
+def test_the_default_cache_is_tlgans(pixels, reference, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("TLGAN_CACHE", str(tmp_path))
+    assert cache_root() == tmp_path
     reference_features(reference, pixels)
-    assert len(list((cache_root() / "features").glob("*.npy"))) == 1
+    assert len(list((tmp_path / "features").glob("*.npy"))) == 1
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00", b"not an array"])
