@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,17 @@ def test_shrinking_is_antialiased(folder: Path) -> None:
     assert inner.max() < 145
 
 
+def test_damaged_metadata_do_not_matter_and_nothing_is_said(folder: Path, recwarn: pytest.WarningsRecorder) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a description"
+    save(folder / "a.jpg", colour((90, 90, 90)), exif=exif)
+    data = (folder / "a.jpg").read_bytes()
+    at = data.index(b"Exif") + 14
+    (folder / "a.jpg").write_bytes(data[:at] + b"\xff\x7f" + data[at + 2 :])
+    assert only(folder)[:, 5, 5].tolist() == pytest.approx([90] * 3, abs=2)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_large_jpegs_keep_their_colours(folder: Path) -> None:
     rng = np.random.default_rng(0)
     small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
@@ -224,6 +236,16 @@ def test_links_to_folders_are_followed_once(folder: Path, tmp_path: Path) -> Non
     (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     dataset = load(folder)
     assert (len(dataset), dataset.label_names) == (1, ["linked"])
+
+
+def test_links_that_lead_nowhere_and_names_that_are_no_text(folder: Path) -> None:
+    (folder / "a.png").symlink_to(folder / "absent.png")
+    save(folder / "b.png", colour((1, 1, 1)))
+    os.rename(folder / "b.png", os.fsencode(folder) + b"/b\xff.png")
+    os.mkfifo(folder / "c.png")
+    dataset = load(folder)
+    assert len(dataset) == 1
+    assert dataset.skipped == [("a.png", "No such file or directory"), ("c.png", "not a regular file")]
 
 
 def test_a_csv_gives_the_labels(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ def prepare(
     modules = (type(source).__module__, "tlgan.data.image", __name__)
     made_from = {"format": FORMAT, "code": code_digest(*modules), "source": source.fingerprint()}
     key = digest_of({**made_from, "kind": type(source).__name__, "size": size, "channels": depth})[:32]
-    whole = _open(cached(root, key, lambda into: _materialise(source, size, depth, into)))
+    whole = _open(cached(root, key, lambda into: _quietly(source, size, depth, into)))
     _tell_skipped(whole)
     chosen = select(whole.labels, whole.label_names, spec, own_split=source.own_split)
     if len(chosen) == len(whole) and spec.classes is None:
@@ -123,6 +124,13 @@ def _save(into: Path, labels: Int64Array, label_names: list[str], skipped: list[
     meta = {"count": len(images), "digest": digest, "label_names": label_names, "skipped": skipped}
     (into / "meta.json").write_text(json.dumps(meta, indent=1))
     return digest
+
+
+def _quietly(source: Source, size: int, channels: int | None, into: Path) -> None:
+    """`_materialise` without Pillow's warnings: what can't be read is reported, what can be read is fine."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        _materialise(source, size, channels, into)
 
 
 def _materialise(source: Source, size: int, channels: int | None, into: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tlgan.data.image import decode, is_grey
 from tlgan.data.labels import read_labels
-from tlgan.data.source import NO_LABEL, UInt8Array
+from tlgan.data.source import NO_LABEL, BrokenImage, UInt8Array
 from tlgan.errors import DataError, NotFound
 from tlgan.recipe import DataSpec, digest_of
 
@@ -42,33 +42,44 @@ class Folder:
 
     @cached_property
     def channels(self) -> int:
-        return 3 if any(is_grey(self.root / file) is False for file in self.files) else 1
+        paths = (self.root / file for file in self.files)
+        return 3 if any(path.is_file() and is_grey(path) is False for path in paths) else 1
 
     def __len__(self) -> int:
         return len(self.files)
 
     def name_of(self, index: int) -> str:
-        return self.files[index]
+        return printable(self.files[index])
 
     def read(self, index: int, size: int) -> tuple[UInt8Array, int]:
-        file = self.files[index]
-        return decode(self.root / file, file, size, self.channels), self._labels[index]
+        path, name = self.root / self.files[index], self.name_of(index)
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise BrokenImage(name, "not a regular file")
+        return decode(path, name, size, self.channels), self._labels[index]
 
     @cached_property
     def _listing(self) -> str:
-        states = ((file, (self.root / file).stat()) for file in self.files)
-        return digest_of([[file, state.st_size, state.st_mtime_ns] for file, state in states])
+        return digest_of([[printable(file), *_state(self.root / file)] for file in self.files])
 
     def fingerprint(self) -> dict[str, Any]:
         labels = digest_of([self.label_names, self._labels])
-        return {"folder": str(self.root), "files": self._listing, "labels": labels}
+        return {"folder": printable(str(self.root)), "files": self._listing, "labels": labels}
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of change in ns; zeros for a link that leads nowhere."""
+    try:
+        state = path.stat()
+    except OSError:
+        return 0, 0
+    return state.st_size, state.st_mtime_ns
 
 
 def list_images(root: Path) -> list[str]:
     """Relative paths with `/`, sorted."""
     found: list[str] = []
     seen: set[str] = set()
-    for directory, folders, files in os.walk(root, followlinks=True):
+    for directory, folders, files in os.walk(root, onerror=_unreadable, followlinks=True):
         real = os.path.realpath(directory)
         if real in seen:  # a link back to a folder that was walked already
             folders.clear()
@@ -81,6 +92,15 @@ def list_images(root: Path) -> list[str]:
     return sorted(found)
 
 
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"the folder {error.filename} can't be read: {error.strerror}", hint="check its permissions")
+
+
+def printable(file: str) -> str:
+    """Bytes of a file name that are no UTF-8 shown as question marks, so that the name can be stored and printed."""
+    return file.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def subfolder_labels(files: list[str]) -> dict[str, str]:
     """Label by file; files that lie directly in the folder have none."""
-    return {file: file.split("/", 1)[0] for file in files if "/" in file}
+    return {file: printable(file.split("/", 1)[0]) for file in files if "/" in file}
