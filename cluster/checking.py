@@ -58,7 +58,7 @@ def _kind_problem(document: Document, at: Path, kinds: Collection[str]) -> Probl
         near = next((hint for key in value if (hint := did_you_mean(key, ["kind"]))), None)
         return document.problem((*at, "kind"), f"required, but missing; expected one of: {choices}", near)
     kind = value["kind"]
-    if kind in kinds:
+    if isinstance(kind, str) and kind in kinds:
         return None
     shown = f'"{kind}"' if isinstance(kind, str) else str(kind)
     return document.problem(

@@ -74,12 +74,12 @@ class Document:
         blocked = self._descend(path, other.value, made)
         if blocked is None:
             self._forget(path)
-            for outer in made if () in other.places else ():
-                self.places[outer] = self.keys[outer] = other.places[()]
             self.places |= {path + inner: place for inner, place in other.places.items()}
-            self.keys |= {path + inner: place for inner, place in other.keys.items() if inner}
-            if path not in self.keys and () in other.places:
-                self.keys[path] = other.places[()]
+            self.keys |= {path + inner: place for inner, place in other.keys.items()}
+            if written := other.keys.get((), other.places.get(())):
+                self.keys.setdefault(path, written)
+                for outer in made:
+                    self.places[outer] = self.keys[outer] = written
         return blocked
 
     def _descend(self, path: Path, value: Any, made: list[Path]) -> Path | None:

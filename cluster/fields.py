@@ -112,7 +112,7 @@ def expectation(shape: Shape, received: Any = None) -> str:
         inner = _plural(shape_of(shape.arguments[0])) if shape.arguments else "values"
         return f"a list of {inner}{_lengths(shape)}"
     if shape.base is dict or shape.model or shape.base is Union:
-        return "a mapping"
+        return "a mapping with at least one entry" if shape.limit("min_length") else "a mapping"
     return _PLAIN.get(shape.base, "a value")
 
 
@@ -146,7 +146,7 @@ def _is_number(value: Any) -> bool:
 def shown(value: Any) -> str:
     """A received value as it would be written, cut to a readable length."""
     if isinstance(value, dict):
-        return "a mapping"
+        return "a mapping" if value else "an empty one"
     if isinstance(value, float):
         return f"{value:g}"
     if value is None:

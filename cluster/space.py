@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from tlgan.recipe import Section
 
@@ -34,6 +34,14 @@ class Space(Section):
             if info.field_name == "log_uniform" and ends[0] <= 0:
                 raise ValueError(f"expected a low end > 0, received {ends[0]}")
         return ends
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Space:
+        if len(given := self.model_dump(exclude_none=True)) != 1:
+            raise ValueError(
+                f"expected exactly one of: {', '.join(SPACE_KINDS)}; received {', '.join(given) or 'none of them'}"
+            )
+        return self
 
     @property
     def kind(self) -> str:

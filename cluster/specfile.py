@@ -6,6 +6,7 @@ trial = apply_params(job.base, {"train.lr_g": 1e-4})
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path as FilePath
@@ -18,7 +19,7 @@ from cluster.job import Job
 from cluster.overrides import apply_override, locate, override, set_values
 from cluster.sweeps import check_points
 from cluster.yamlpos import parse
-from tlgan.errors import Problem, SpecError, did_you_mean
+from tlgan.errors import Problem, SpecError
 
 __all__ = [
     "apply_override",
@@ -186,7 +187,8 @@ def _read(file: str, named_at: Place | None = None) -> tuple[list[Document], lis
 def _near_file(file: str) -> str | None:
     folder = FilePath(file).parent
     try:
-        names = [p.name for p in folder.iterdir() if p.suffix in (".yaml", ".yml")]
+        names = {p.stem: p.name for p in folder.iterdir() if p.suffix in (".yaml", ".yml")}
     except OSError:
         return f'the folder "{folder}" does not exist'
-    return did_you_mean(FilePath(file).name, names)
+    near = difflib.get_close_matches(FilePath(file).stem, names, n=1)
+    return f'did you mean "{names[near[0]]}"?' if near else None

@@ -73,7 +73,7 @@ class Graph:
             for used, where in self._uses(name):
                 if used == name:
                     yield self.document.problem(where, f'stage "{name}" takes its own result as input')
-                elif used in self.stages and used not in self.needs[name]:
+                elif used in self.stages and used not in self.needs[name] and set(self.needs[name]) <= set(self.stages):
                     hint = f"write needs: [{', '.join([*self.needs[name], used])}]"
                     message = f'takes the result of stage "{used}", which is not in the needs of "{name}"'
                     yield self.document.problem(where, message, hint)
