@@ -99,7 +99,7 @@ def floor(kid_of: Callable[[Tensor], float], real: Tensor) -> float:
 def test_the_classifier_learned_scripts(score_and_path: tuple[dict[str, float], Path]) -> None:
     score = score_and_path[0]
     assert score["accuracy"] > score["majority"] + 0.02
-    assert score["f1"] > 0.25  # always naming the commonest script gives 0.04
+    assert score["f1"] > 0.15  # always naming the commonest script gives 0.04
 
 
 def test_real_digits_are_near_zero(

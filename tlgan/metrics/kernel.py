@@ -51,7 +51,7 @@ def _mean_within(x: np.ndarray) -> float:
     n, d = x.shape
     total = _sum_by_moments(x) if n > d * d else _kernel_sum(x, x)
     diagonal = ((x * x).sum(axis=1) / d + 1) ** 3
-    return (total - float(diagonal.sum())) / (n * (n - 1))
+    return float((total - diagonal.sum()) / (n * (n - 1)))
 
 
 def _kernel_sum(x: np.ndarray, y: np.ndarray) -> float:

@@ -12,10 +12,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from tlgan.errors import DataError
+from tlgan.models.blocks import Network
 from tlgan.registry import blocks_at
 
 
-class ConvNet(nn.Module):
+class ConvNet(Network):
     """Images `[N, C, resolution, resolution]` in [-1, 1] to logits `[N, K]`.
 
     `blocks` holds all parameters, from the image side: `conv1`, `conv2`, ... (each halves the side and doubles the

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from inception import write_random_weights
 from stand_ins import random_images
 from torch.nn import functional as F
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -126,14 +127,7 @@ def test_open_extractor_refuses_what_it_cannot_open() -> None:
 
 @pytest.fixture(scope="module")
 def inception_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file in torch-fidelity's format with random weights (the real ones are 91 MiB from the network)."""
-    file = tmp_path_factory.mktemp("inception") / "weights.pth"
-    torch.save({}, file)
-    with pytest.MonkeyPatch.context() as patch, seeded(0):
-        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
-        network = FeatureExtractorInceptionV3("made", ["2048"], feature_extractor_weights_path=str(file))
-    torch.save(network.state_dict(), file)
-    return file
+    return write_random_weights(tmp_path_factory.mktemp("inception") / "weights.pth")
 
 
 def test_inception_from_a_file_gives_torch_fidelitys_features(inception_weights: Path) -> None:
