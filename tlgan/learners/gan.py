@@ -161,4 +161,11 @@ def load_optimiser_state(optimiser: torch.optim.Optimizer, network: Network, sta
     trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
     for name, p in trainable.items():
         if name in slots:
-            optimiser.state[p] = {k: v.to(p.device, copy=True) for k, v in slots[name].items()}
+            optimiser.state[p] = {slot: _laid_out_as(p, value) for slot, value in slots[name].items()}
+
+
+def _laid_out_as(p: Tensor, value: Tensor) -> Tensor:
+    """A copy of an optimiser's slot with the strides of its parameter: fused Adam walks raw memory, whatever the strides say."""
+    if value.shape != p.shape:
+        return value.to(p.device, copy=True)
+    return torch.empty_like(p, dtype=value.dtype, requires_grad=False).copy_(value)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tlgan.models.blocks import channels_last
 from tlgan.recipe import LossSpec
 
 Critic = Callable[[Tensor], Tensor]
@@ -17,7 +18,7 @@ Critic = Callable[[Tensor], Tensor]
 
 def gradients(critic: Critic, x_nchw: Tensor) -> Tensor:
     """d sum(critic(x)) / dx, differentiable once more. `[N, C, H, W]`"""
-    x_nchw = x_nchw.detach().float().requires_grad_(True)
+    x_nchw = channels_last(x_nchw.detach().float()).requires_grad_(True)
     with torch.autocast(x_nchw.device.type, enabled=False):
         logits = critic(x_nchw)
     (grad,) = torch.autograd.grad(logits.sum(), x_nchw, create_graph=True)
