@@ -43,10 +43,14 @@ def test_precision_sees_quality_and_recall_variety(normal) -> None:
     assert precision(one_mode, two_modes) == pytest.approx(0.5, abs=0.05)
 
 
-def test_duplicates_have_radius_zero_and_still_hold_themselves() -> None:
-    point = np.full((5, 7), 0.1) * 1e3
-    assert precision(point, point) == recall(point, point) == 1.0
-    assert precision(point, point + 1e-3) == 0.0
+def test_duplicates_have_radius_zero_and_still_hold_themselves(normal) -> None:
+    five_of_each = np.repeat(1e3 * normal(40, 33, seed=9), 5, axis=0)  # rounding alone would set them apart
+    x = torch.from_numpy(five_of_each)
+    (squared,) = neighbours._distances(x, x)
+    assert (squared == 0).sum() == 200 * 5
+    some = five_of_each[3::7]
+    assert precision(five_of_each, some) == 1.0
+    assert precision(five_of_each, some + 1e-2) == 0.0
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(300, 200, 8), (150, 250, 64)])
