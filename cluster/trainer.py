@@ -34,12 +34,17 @@ def train_on_ray(session: RaySession, task: GanTask, resources: ResourcesSpec, l
     if use_gpu:
         per_worker["GPU"] = resources.gpus_per_worker
     store = open_store(task.store)
-    with tempfile.TemporaryDirectory(prefix="tlgan-train-") as bookkeeping, Follower(store, task.run, listener or _ignore):
+    with (
+        tempfile.TemporaryDirectory(prefix="tlgan-train-") as bookkeeping,
+        Follower(store, task.run, listener or _ignore),
+    ):
         trainer = TorchTrainer(
             _worker,
             train_loop_config={**asdict(task), "threads": resources.cpus_per_worker},
             torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
-            scaling_config=ScalingConfig(num_workers=resources.workers, use_gpu=use_gpu, resources_per_worker=per_worker),
+            scaling_config=ScalingConfig(
+                num_workers=resources.workers, use_gpu=use_gpu, resources_per_worker=per_worker
+            ),
             run_config=RunConfig(
                 name="run", storage_path=bookkeeping, failure_config=FailureConfig(max_failures=MAX_RESTARTS)
             ),
@@ -69,7 +74,9 @@ def _worker(config: dict[str, Any]) -> None:
     except TlganError as error:
         if not isinstance(error, BackendError):
             runs.put_json(task.run, ERROR, {"type": type(error).__name__, "message": error.message, "hint": error.hint})
-        if not isinstance(error, RunFailed):  # divergence is seen by all ranks alike; anything else must end the others too
+        if not isinstance(
+            error, RunFailed
+        ):  # divergence is seen by all ranks alike; anything else must end the others too
             raise
 
 
@@ -78,7 +85,8 @@ def _recorded_error(task: GanTask) -> TlganError | None:
     if found is None:
         return None
     kind = getattr(errors, found["type"], RunFailed)
-    return kind(found["message"], hint=found["hint"])  # type: ignore[no-any-return]
+    error: TlganError = kind(found["message"], hint=found["hint"])
+    return error
 
 
 def stop_signal(task: GanTask) -> Any:

@@ -1,0 +1,178 @@
+"""A search by Ray Tune: each trial is one training in an actor of its own, started once and used again.
+
+Which points are tried is decided here, from the search's seed alone; Tune runs them, side by side, and its ASHA scheduler
+(Li et al. 2020) stops the hopeless. A trial that fails is reported and the others go on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cluster.job import SweepJob
+from cluster.ray_session import RaySession
+from cluster.runs import Runs
+from cluster.space import Space
+from cluster.store import open_store
+from cluster.task import GanTask, TaskHooks, run_gan
+from cluster.trainer import cause_of
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`state`: pending, running, succeeded, stopped (early, by the scheduler) or failed. `objective`: the best measured."""
+
+    trial: str
+    params: Params
+    state: str = "pending"
+    nimg: int = 0
+    objective: float | None = None
+    reason: str | None = None
+
+
+def sample(space: Mapping[str, Space], algo: str, trials: int, seed: int) -> list[Params]:
+    """The points to try: `trials` independent draws, or a walk over the grid cut off after `trials` points."""
+    if algo == "grid":
+        axes = [[(path, value) for value in one.grid() or []] for path, one in space.items()]
+        return [dict(point) for point in itertools.islice(itertools.product(*axes), trials)]
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5EA2C4]))
+    return [{path: _draw(one, rng) for path, one in space.items()} for _ in range(trials)]
+
+
+def _draw(space: Space, rng: np.random.Generator) -> Any:
+    low, high = space.values[0], space.values[-1]
+    if space.kind == "int":
+        return int(rng.integers(low, high, endpoint=True))
+    if space.kind == "uniform":
+        return float(rng.uniform(low, high))
+    if space.kind == "log_uniform":
+        return float(math.exp(rng.uniform(math.log(low), math.log(high))))
+    return space.values[int(rng.integers(len(space.values)))]
+
+
+def rungs(job: SweepJob) -> tuple[int, ...]:
+    """Images after which trials are measured: ASHA's rungs, at grace, grace * eta, ... below the budget."""
+    total = round(job.base.train.kimg * 1000)
+    if job.early_stop.scheduler == "none":
+        return ()
+    step, marks = _grace(job), []
+    while step < total:
+        marks.append(step)
+        step *= job.early_stop.eta
+    return tuple(marks)
+
+
+def _grace(job: SweepJob) -> int:
+    return max(1, round(1000 * (job.early_stop.grace_kimg or job.base.train.kimg / 8)))
+
+
+def search(
+    session: RaySession, job: SweepJob, trials: list[Trial], tasks: dict[str, GanTask], tell: Callable[[Trial], None]
+) -> list[Trial]:
+    """Runs the trials that have a task; returns all of them with what came out. `tell` hears every change."""
+    session.connect()
+    from ray import tune
+
+    board = {trial.trial: trial for trial in trials}
+    open_trials = [trial.trial for trial in trials if trial.trial in tasks]
+    plain = {name: asdict(task) for name, task in tasks.items()}
+    resources = {"cpu": job.base.resources.cpus_per_worker, "gpu": job.base.resources.gpus_per_worker}
+    with tempfile.TemporaryDirectory(prefix="tlgan-tune-") as bookkeeping:
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(_run_trial, tasks=plain, metric=job.objective.metric), resources),
+            param_space={"trial": tune.grid_search(open_trials)},
+            tune_config=tune.TuneConfig(
+                metric=job.objective.metric,
+                mode=job.objective.direction,
+                scheduler=_scheduler(job),
+                max_concurrent_trials=job.search.parallel,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="sweep", storage_path=bookkeeping, verbose=0, callbacks=[_watcher(board, job, tell)]
+            ),
+        )
+        results = tuner.fit()
+    runs = Runs(open_store(next(iter(tasks.values())).store))
+    for result in (results[i] for i in range(len(results))):
+        name = result.config["trial"] if result.config else None
+        if name is not None:
+            board[name] = _verdict(board[name], result, job, runs, tasks[name])
+            tell(board[name])
+    return [board[trial.trial] for trial in trials]
+
+
+def _scheduler(job: SweepJob) -> Any:
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+    total = round(job.base.train.kimg * 1000)
+    if job.early_stop.scheduler == "none" or _grace(job) >= total:
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    return ASHAScheduler(
+        time_attr="nimg", max_t=2 * total, grace_period=_grace(job), reduction_factor=job.early_stop.eta
+    )
+
+
+def _run_trial(config: dict[str, Any], tasks: dict[str, dict[str, Any]], metric: str) -> None:
+    """One trial, in a Tune actor. What must survive is in the store before `report`, which may be the trial's last act."""
+    from ray import tune
+
+    task = GanTask(**tasks[config["trial"]])
+    runs = Runs(open_store(task.store))
+
+    def measured(nimg: int, values: dict[str, float]) -> None:
+        if not math.isfinite(values[metric]):
+            raise ValueError(f"{metric} is {values[metric]} at {nimg / 1000:g} kimg")
+        tune.report({"nimg": nimg, **values})
+
+    try:
+        run_gan(task, TaskHooks(measured=measured))
+    except Exception as error:
+        runs.put_json(task.run, "error.json", {"message": str(error) or type(error).__name__})
+        raise
+
+
+def _watcher(board: dict[str, Trial], job: SweepJob, tell: Callable[[Trial], None]) -> Any:
+    from ray.tune import Callback
+
+    better = min if job.objective.direction == "min" else max
+
+    class Watcher(Callback):
+        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self._change(trial.config["trial"], state="running")
+
+        def on_trial_result(
+            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+        ) -> None:
+            if job.objective.metric in result:
+                row = board[trial.config["trial"]]
+                value = float(result[job.objective.metric])
+                best = value if row.objective is None else better(value, row.objective)
+                self._change(row.trial, state="running", nimg=int(result["nimg"]), objective=best)
+
+        def _change(self, name: str, **changes: Any) -> None:
+            if (new := replace(board[name], **changes)) != board[name]:
+                board[name] = new
+                tell(new)
+
+    return Watcher()
+
+
+def _verdict(trial: Trial, result: Any, job: SweepJob, runs: Runs, task: GanTask) -> Trial:
+    if result.error is not None:
+        recorded = runs.get_json(task.run, "error.json")
+        return replace(
+            trial, state="failed", reason=recorded["message"] if recorded else cause_of(result.error).message
+        )
+    if trial.objective is None:
+        return replace(trial, state="failed", reason="the trial ended without a measurement")
+    done = trial.nimg >= round(job.base.train.kimg * 1000)
+    return replace(trial, state="succeeded" if done else "stopped", reason=None if done else "stopped early by ASHA")

@@ -1,0 +1,134 @@
+"""Running a job: find out whether it was done before, keep its record, publish what it made. One path for every kind.
+
+A kind is a module with `prepare(job, session) -> Plan`, which refuses what can't work before anything starts, and
+`perform(plan, session, run_id) -> Outcome`, which does it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.checkpoints import Checkpoints
+from cluster.events import EventWriter
+from cluster.job import Job, TrainingJob
+from cluster.runs import RunRecord, new_record
+from jobs.pin import Plan
+from jobs.session import Session
+from tlgan.errors import Conflict, NotFound, RunFailed, RunStopped, TlganError
+from tlgan.manifest import Manifest, now_utc
+
+MODULES = {
+    "pretrain": "jobs.kinds.gan",
+    "finetune": "jobs.kinds.gan",
+    "classifier": "jobs.kinds.classifier",
+    "sweep": "jobs.kinds.sweep",
+    "evaluate": "jobs.kinds.evaluate",
+    "generate": "jobs.kinds.generate",
+    "pipeline": "jobs.pipeline",
+}
+
+
+@dataclass
+class Outcome:
+    """What a job made. `failure` is raised once everything is recorded (a missed gate, say)."""
+
+    outputs: list[Manifest] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    failure: TlganError | None = None
+
+
+def execute(job: Job, session: Session) -> RunRecord:
+    """Runs `job` to its end and returns its record; a job that was done before is not run again.
+
+    Raises what made it impossible or made it fail; the record says the same.
+    """
+    module = importlib.import_module(MODULES[job.kind])
+    plan: Plan = module.prepare(job, session)
+    if cached := _cached(plan, session):
+        session.listener(cached.id, {"type": "cached", "name": job.name, "kind": job.kind, "outputs": cached.outputs})
+        return cached
+    record = _open(plan, session)
+    tell: Callable[[dict[str, Any]], None] = EventWriter(
+        session.artifacts.store, record.id, lambda event: session.listener(record.id, event)
+    )
+    tell({"type": "run", "state": "running", "name": job.name, "kind": job.kind, "inputs": plan.inputs})
+    try:
+        outcome: Outcome = module.perform(plan, session, record.id)
+    except BaseException as error:
+        _close(record, session, tell, *_verdict(error))
+        if isinstance(error, TlganError | KeyboardInterrupt):
+            raise
+        raise RunFailed(f"run {record.id} failed: {type(error).__name__}: {error}") from error
+    outputs = [{"ref": m.ref, "digest": m.digest} for m in outcome.outputs]
+    state, reason = ("succeeded", None) if outcome.failure is None else ("failed", outcome.failure.message)
+    record = _close(record, session, tell, state, reason, outputs=outputs, facts={**plan.facts, **outcome.facts})
+    if outcome.failure:
+        raise outcome.failure
+    return record
+
+
+def _cached(plan: Plan, session: Session) -> RunRecord | None:
+    """The record of the same run, if it succeeded and what it made is still there. Its aliases are moved as a run would."""
+    found = session.runs.find(plan.run_id)
+    if found is None or session.fresh or found.state != "succeeded" or plan.payload.get("never_cached"):
+        return None
+    try:
+        manifests = [session.artifacts.resolve(f"{o['ref'].partition('@')[0]}@{o['digest']}") for o in found.outputs]
+    except NotFound:
+        return None
+    if isinstance(plan.job, TrainingJob):
+        for manifest in manifests:
+            for alias in ("latest", *plan.job.publishes.aliases):
+                current = session.artifacts.aliases(manifest.name).get(alias)
+                if current is None or current.digest != manifest.digest:
+                    session.artifacts.move_alias(manifest.name, alias, manifest.digest)
+    return found
+
+
+def _open(plan: Plan, session: Session) -> RunRecord:
+    """A new record, or the old one of the same identity taken up again: the next attempt resumes from its checkpoint."""
+    recipe = None if plan.recipe is None else plan.recipe.model_dump(mode="json")
+    record = new_record(
+        plan.run_id,
+        plan.job.name,
+        plan.job.kind,
+        state="running",
+        started=now_utc(),
+        inputs=plan.inputs,
+        spec=plan.job.to_dict(),
+        recipe=recipe,
+        facts=plan.facts,
+        attempt=1,
+    )
+    found = session.runs.find(plan.run_id)
+    if found is None:
+        return session.runs.create(record)
+    if found.state == "running" and found.process_is_alive and found.pid != record.pid:
+        raise Conflict(f"run {found.id} is running already (process {found.pid})", hint="wait for it, or stop it")
+    session.artifacts.store.delete(f"runs/{found.id}/stop.json")
+    if found.state == "succeeded":
+        forget_progress(session, found.id)
+    kept = {"attempt": found.attempt + 1, "created": found.created, "reason": None, "finished": None, "outputs": []}
+    return session.runs.update(found.id, **{**record.model_dump(), **kept})
+
+
+def forget_progress(session: Session, run_id: str) -> None:
+    """Checkpoints of a run that has ended: nothing is resumed from them any more."""
+    shutil.rmtree(session.workdir(run_id), ignore_errors=True)
+    Checkpoints(session.artifacts.store, run_id).clear()
+
+
+def _verdict(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, KeyboardInterrupt | RunStopped):
+        return "stopped", "stopped by a person"
+    return "failed", str(error) or type(error).__name__
+
+
+def _close(record: RunRecord, session: Session, tell: Any, state: str, reason: str | None, **more: Any) -> RunRecord:
+    tell({"type": "run", "state": state, "reason": reason, "name": record.name, "kind": record.kind, **more})
+    tell.close()
+    return session.runs.update(record.id, state=state, reason=reason, finished=now_utc(), **more)

@@ -1,0 +1,70 @@
+"""Generated images as files: one grid, a folder of PNGs, an npz array, a strip between latents."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tlgan.errors import BackendError, Conflict
+
+
+def write_images(g: Any, dest: Path, form: str, *, n: int, seed: int, truncation: float) -> None:
+    """`form`: `grid`, `png` or `npz`. The destination appears whole or not at all. Raises `Conflict`, `BackendError`."""
+    from tlgan.grid import save_png, to_grid
+    from tlgan.sampling import generate, stream
+
+    if form == "png":
+        if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
+            raise Conflict(f"{dest} exists and is no empty folder", hint="choose another folder")
+        with _beside(dest) as folder:
+            folder.mkdir()
+            number = 0
+            for batch in stream(g, n, seed, truncation):
+                for image in batch:
+                    save_png(to_grid(image[None], 1, 1, pad=0), folder / f"{number:06d}.png")
+                    number += 1
+        return
+    with _beside(dest) as file:
+        images = generate(g, n, seed, truncation)
+        if form == "npz":
+            import numpy as np
+
+            with file.open("wb") as stream_out:
+                np.savez_compressed(stream_out, images=images.numpy())
+        else:
+            save_png(to_grid(images, scale=max(1, 64 // images.shape[-1])), file)
+
+
+def write_strip(g: Any, dest: Path, *, steps: int, ends: int, seed: int, truncation: float) -> None:
+    """A row of images from one latent to the next."""
+    from tlgan.grid import save_png, strip
+    from tlgan.sampling import interpolate
+
+    with _beside(dest) as file:
+        images = interpolate(g, steps, seed, truncation, ends)
+        save_png(strip(images, scale=max(1, 64 // images.shape[-1])), file)
+
+
+@contextlib.contextmanager
+def _beside(dest: Path) -> Iterator[Path]:
+    """A name to write to, renamed to `dest` at the end."""
+    temporary = dest.absolute().with_name(f".{dest.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if dest.is_dir():
+            dest.rmdir()
+        os.replace(temporary, dest)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BackendError(f"can't write {dest}: {reason}", hint="check the path and the free space") from None
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)

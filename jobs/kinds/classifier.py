@@ -1,0 +1,63 @@
+"""Kind `classifier`: train a classifier of the data's labels in this process and publish it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from cluster.events import EventWriter
+from cluster.job import ClassifierJob
+from jobs.execute import Outcome
+from jobs.pin import Plan, pin_data
+from jobs.session import Session
+
+DEFAULT_RESOLUTION = 32
+
+
+def prepare(job: ClassifierJob, session: Session) -> Plan:
+    session.ray.check(job.resources)
+    recipe = job.recipe()
+    data, dataset, parent = pin_data(session, recipe.data, "data", recipe.data.resolution or DEFAULT_RESOLUTION, None)
+    recipe = recipe.model_copy(update={"data": data})
+    identity = {"recipe": recipe.model_dump(mode="json"), "data": dataset.digest}
+    return Plan(job, [parent], identity, {"data": dataset.facts}, recipe, {"dataset": dataset})
+
+
+def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
+    from tlgan.artifact import save_networks
+    from tlgan.learners.classifier import train_classifier
+
+    job, dataset = plan.job, plan.payload["dataset"]
+    assert isinstance(job, ClassifierJob)
+    recipe = job.recipe()
+    writer = EventWriter(session.artifacts.store, run_id, lambda event: session.listener(run_id, event))
+    total = round(recipe.train.kimg * 1000)
+    writer({"type": "started", "nimg": 0, "total": total, "workers": 1})
+    try:
+        network, scores = train_classifier(
+            recipe,
+            dataset,
+            report=lambda row: writer({"type": "progress", "nimg": row["nimg"], "stats": {"loss": row["loss"]}}),
+        )
+        metrics = [_metric(name, value) for name, value in scores.items()]
+        for row in metrics:
+            writer({"type": "metric", "nimg": total, **row})
+    finally:
+        writer.close()
+    with tempfile.TemporaryDirectory(prefix="tlgan-classifier-") as folder:
+        save_networks(Path(folder), {"C": network}, type="classifier", extra={"labels": dataset.label_names})
+        manifest = session.artifacts.push(
+            job.publishes.artifact,
+            Path(folder),
+            kind="classifier",
+            parents=plan.parents,
+            recipe=recipe,
+            metrics=metrics,
+            facts={**plan.facts, "run": run_id},
+            aliases=dict.fromkeys(["latest", *job.publishes.aliases]),
+        )
+    return Outcome([manifest])
+
+
+def _metric(name: str, value: float) -> dict[str, object]:
+    return {"name": name, "value": value, "protocol": {"data": "a held-out tenth"}}

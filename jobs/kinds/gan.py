@@ -1,0 +1,120 @@
+"""Kinds `pretrain` and `finetune`: train a GAN, alone in this process or on Ray workers, and publish it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cluster.job import FinetuneJob, GanJob, PretrainJob
+from cluster.task import GanTask, TaskHooks, run_gan
+from cluster.trainer import stop_signal, train_on_ray
+from jobs.execute import Outcome, forget_progress
+from jobs.pin import Plan, extractor_ref, pin_artifact, pin_recipe
+from jobs.session import Session
+from tlgan.errors import RunFailed, RunStopped, SpecError
+from tlgan.manifest import FileEntry, Manifest, Parent
+from tlgan.recipe import LossSpec, ModelSpec, Recipe, TransferSpec
+from tlgan.registry import TRANSFERS, blocks_at
+
+
+def prepare(job: PretrainJob | FinetuneJob, session: Session) -> Plan:
+    session.ray.check(job.resources)
+    recipe, ancestors = recipe_of(job, session)
+    recipe, parents, facts = pin_recipe(session, recipe)
+    parents = [*ancestors, *parents]
+    return Plan(
+        job, parents, {"recipe": recipe.model_dump(mode="json"), "data": facts["digest"]}, {"data": facts}, recipe
+    )
+
+
+def recipe_of(job: PretrainJob | FinetuneJob, session: Session) -> tuple[Recipe, list[Parent]]:
+    """The job's recipe; for a fine-tuning the parent's networks and loss are filled in and the freeze depths checked."""
+    if isinstance(job, PretrainJob):
+        return job.recipe(), []
+    manifest, parent = pin_artifact(session, job.init_from, "init_from", "gan")
+    if manifest.recipe is None:
+        raise SpecError(f"init_from: {manifest.ref} does not say how its networks are built, it has no recipe")
+    model = ModelSpec.model_validate(manifest.recipe["model"])
+    recipe = job.recipe(model.model_copy(update={"channels": None}), LossSpec.model_validate(manifest.recipe["loss"]))
+    if (changed := _fixed_parts(model, recipe.model)) is not None:
+        raise SpecError(f"model.{changed}: a fine-tuning keeps the parent's networks; leave it out, or pretrain anew")
+    check_freezing(job.transfer, recipe.model.resolution)
+    return recipe, [parent]
+
+
+def _fixed_parts(parent: ModelSpec, child: ModelSpec) -> str | None:
+    """The first field in which the child's networks would not be the parent's."""
+    fields = ("arch", "resolution", "width", "latent_dim", "spectral_norm")
+    return next((f for f in fields if getattr(parent, f) != getattr(child, f)), None)
+
+
+def check_freezing(transfer: TransferSpec, resolution: int) -> None:
+    blocks = blocks_at(resolution)
+    if not TRANSFERS.facts(transfer.method).get("freezes"):
+        return
+    for field in ("freeze_d", "freeze_g"):
+        depth = getattr(transfer, field)
+        if depth >= blocks:
+            raise SpecError(
+                f"transfer.{field}: expected at most {blocks - 1} (a {resolution} px network has {blocks} blocks, one must "
+                f"stay trainable), received {depth}"
+            )
+
+
+def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
+    task = task_of(plan, session, run_id)
+    job = plan.job
+    assert isinstance(job, GanJob)
+    if job.resources.workers:
+        finished = train_on_ray(session.ray, task, job.resources, lambda event: session.listener(run_id, event))
+    else:
+        asked = stop_signal(task)
+        hooks = TaskHooks(
+            listener=lambda event: session.listener(run_id, event),
+            should_stop=lambda: session.interrupted.is_set() or asked(),
+        )
+        finished = run_gan(task, hooks)
+    if not finished:
+        raise RunStopped(f"run {run_id} was stopped", hint="the same command resumes it from its last checkpoint")
+    manifest = publish(plan, session, run_id, job.publishes.artifact, job.publishes.aliases)
+    forget_progress(session, run_id)
+    return Outcome([manifest], facts={})
+
+
+def task_of(plan: Plan, session: Session, run_id: str, **changes: Any) -> GanTask:
+    job, recipe = plan.job, plan.recipe
+    assert isinstance(job, GanJob)
+    assert isinstance(recipe, Recipe)
+    fields: dict[str, Any] = {
+        "run": run_id,
+        "store": session.artifacts.url,
+        "recipe": recipe.model_dump(mode="json"),
+        "workdir": str(session.workdir(run_id)),
+        "parent": next((p.ref for p in plan.parents if p.role == "init_from"), None),
+        "extractor_ref": extractor_ref(plan.parents),
+        "checkpoint_every_kimg": job.checkpoint.every_kimg,
+        "keep": job.checkpoint.keep,
+        "grid_every_kimg": job.grid.every_kimg,
+        "grid": (job.grid.rows, job.grid.cols),
+    }
+    return GanTask(**{**fields, **changes})
+
+
+def publish(plan: Plan, session: Session, run_id: str, name: str, aliases: list[str], **changes: Any) -> Manifest:
+    """Commits the draft that the training left at `run_id` as a version of `name`."""
+    draft = session.runs.get_json(run_id, "draft.json")
+    if draft is None:
+        raise RunFailed(f"run {run_id} ended without a result in the store")
+    assert plan.recipe is not None
+    facts = {**plan.facts, "nimg": draft["nimg"], "channels": draft["channels"], "run": run_id.partition("/")[0]}
+    if draft.get("coverage"):
+        facts["coverage"] = draft["coverage"]
+    fields: dict[str, Any] = {
+        "kind": "gan",
+        "parents": plan.parents,
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "metrics": draft["metrics"],
+        "facts": facts,
+    }
+    files = [FileEntry.model_validate(entry) for entry in draft["files"]]
+    manifest = Manifest.create(name, files, **{**fields, **changes})
+    return session.artifacts.commit(manifest, dict.fromkeys(["latest", *aliases]))

@@ -1,0 +1,33 @@
+"""Kind `generate`: draw images with a published generator into files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cluster.events import EventWriter
+from cluster.job import GenerateJob
+from jobs.execute import Outcome
+from jobs.images import write_images
+from jobs.pin import Plan, pin_artifact
+from jobs.session import Session
+
+
+def prepare(job: GenerateJob, session: Session) -> Plan:
+    target, parent = pin_artifact(session, job.target, "target", "gan")
+    suffix = {"grid": ".png", "npz": ".npz", "png": ""}[job.format]
+    dest = Path(job.out or f"{job.name}{suffix}").expanduser()
+    payload = {"target": target, "dest": dest, "never_cached": True}
+    return Plan(job, [parent], job.to_dict() | {"target": target.digest}, {}, None, payload)
+
+
+def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
+    from tlgan.artifact import load_generator
+
+    job, dest = plan.job, plan.payload["dest"]
+    assert isinstance(job, GenerateJob)
+    g = load_generator(session.artifacts.pull(plan.payload["target"]))
+    write_images(g, dest, job.format, n=job.n, seed=job.seed, truncation=job.truncation)
+    writer = EventWriter(session.artifacts.store, run_id, lambda event: session.listener(run_id, event))
+    writer({"type": "written", "path": str(dest.absolute()), "images": job.n})
+    writer.close()
+    return Outcome(facts={"path": str(dest.absolute())})

@@ -1,0 +1,194 @@
+"""Kind `sweep`: search how to train `base`, measure the best trials again with more samples, publish the winner."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from cluster.events import EventWriter
+from cluster.job import FinetuneJob, PretrainJob, SweepJob
+from cluster.runs import Runs
+from cluster.specfile import apply_params
+from cluster.task import evaluator_of
+from cluster.tuner import Trial, rungs, sample, search
+from jobs.execute import Outcome
+from jobs.kinds.gan import publish, recipe_of, task_of
+from jobs.pin import Plan, pin_recipe
+from jobs.session import Session
+from tlgan.errors import RunFailed, SpecError
+from tlgan.manifest import FileEntry, Manifest
+from tlgan.recipe import Recipe
+
+ENDED = ("succeeded", "stopped")
+
+
+def prepare(job: SweepJob, session: Session) -> Plan:
+    base = job.base
+    if base.resources.workers > 1:
+        raise SpecError(
+            f"base.resources.workers: a trial runs on one worker, received {base.resources.workers}",
+            hint="leave `workers` out of the base, and set search.parallel",
+        )
+    session.ray.check(base.resources)
+    metrics = list(dict.fromkeys([*base.metrics, job.objective.metric]))
+    base = base.model_copy(update={"metrics": metrics})
+    recipe, ancestors = recipe_of(base, session)
+    recipe, parents, facts = pin_recipe(session, recipe)
+    points = sample(job.space, job.search.algo, job.search.trials, job.search.seed)
+    plans = [_plan_of(base, point, recipe, [*ancestors, *parents], facts, session) for point in points]
+    identity = {
+        "trials": [plan.identity for plan in plans],
+        "data": facts["digest"],
+        "search": job.model_dump(mode="json", include={"early_stop", "objective", "finalists", "final_samples"}),
+        "output": job.publishes.model_dump(mode="json"),
+    }
+    return Plan(job, plans[0].parents, identity, {"data": facts}, recipe, {"plans": plans, "points": points})
+
+
+def _plan_of(
+    base: Any, point: dict[str, Any], pinned: Recipe, parents: list[Any], facts: Any, session: Session
+) -> Plan:
+    """A trial: the base with the point's values, on data and with measurements pinned once for all trials."""
+    changed = apply_params(base, point)
+    assert isinstance(changed, PretrainJob | FinetuneJob)
+    if any(path.partition(".")[0] in ("data", "evaluation", "init_from") for path in point):
+        recipe, ancestors = recipe_of(changed, session)
+        recipe, parents, facts = pin_recipe(session, recipe)
+        parents = [*ancestors, *parents]
+    else:
+        written, _ = recipe_of(changed, session)
+        recipe = written.model_copy(
+            update={"data": pinned.data, "evaluation": pinned.evaluation, "model": _same_channels(written, pinned)}
+        )
+    return Plan(changed, parents, {"recipe": recipe.model_dump(mode="json"), "params": point}, {"data": facts}, recipe)
+
+
+def _same_channels(recipe: Recipe, pinned: Recipe) -> Any:
+    return recipe.model.model_copy(update={"channels": pinned.model.channels})
+
+
+def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
+    job = plan.job
+    assert isinstance(job, SweepJob)
+    desk = _Desk(plan, session, run_id)
+    trials = desk.known()
+    tasks = {trial.trial: desk.task(trial) for trial in trials if trial.state not in ENDED}
+    try:
+        if tasks:
+            trials = search(session.ray, job, trials, tasks, desk.tell)
+        ranked = desk.rank(trials)
+        winner, metrics = desk.finals(ranked)
+        manifest = desk.publish(winner, metrics)
+    finally:
+        desk.writer.close()
+    return Outcome([manifest], facts={"winner": winner.trial, "params": winner.params, "trials": len(trials)})
+
+
+class _Desk:
+    """The sweep's side in the store: trials, leaderboard, the winner."""
+
+    def __init__(self, plan: Plan, session: Session, run_id: str) -> None:
+        self.plan, self.session, self.run_id = plan, session, run_id
+        assert isinstance(plan.job, SweepJob)
+        self.job = plan.job
+        self.plans: dict[str, Plan] = {f"{i:03d}": p for i, p in enumerate(plan.payload["plans"])}
+        self.writer = EventWriter(session.artifacts.store, run_id, lambda event: session.listener(run_id, event))
+        self.board: dict[str, Trial] = {}
+
+    def prefix(self, trial: str) -> str:
+        return f"{self.run_id}/trials/{trial}"
+
+    def known(self) -> list[Trial]:
+        """All trials; those that an earlier attempt of the same sweep ended are taken over."""
+        for number, (name, params) in enumerate(zip(self.plans, self.plan.payload["points"], strict=True)):
+            stored = None if self.session.fresh else self.session.runs.get_json(self.prefix(name), "trial.json")
+            ended = stored is not None and stored["state"] in ENDED
+            self.board[name] = Trial(**(stored or {})) if ended else Trial(name, params)
+            self.writer({"type": "trial", "number": number, **asdict(self.board[name])})
+        return list(self.board.values())
+
+    def task(self, trial: Trial) -> Any:
+        """Trials keep no checkpoints: they are short, and a trial that is lost is run again."""
+        return task_of(
+            self.plans[trial.trial],
+            self.session,
+            self.prefix(trial.trial),
+            workdir=str(self.session.workdir(self.run_id) / trial.trial),
+            evaluate_at=rungs(self.job),
+            threads=self.job.base.resources.cpus_per_worker,
+            checkpoints_to_store=False,
+            objective=(self.job.objective.metric, self.job.objective.direction),
+        )
+
+    def tell(self, trial: Trial) -> None:
+        self.board[trial.trial] = trial
+        self.writer({"type": "trial", **asdict(trial)})
+        self.session.runs.put_json(self.prefix(trial.trial), "trial.json", asdict(trial))
+        self.session.runs.put_json(self.run_id, "leaderboard.json", leaderboard(self.board.values(), self.job))
+
+    def rank(self, trials: list[Trial]) -> list[Trial]:
+        """Trials with a result, best first. Raises `RunFailed` when there is none."""
+        rows = [
+            row for row in leaderboard(trials, self.job) if row["objective"] is not None and row["state"] != "failed"
+        ]
+        if not rows:
+            reasons = sorted({trial.reason or trial.state for trial in trials})
+            raise RunFailed(f"all {len(trials)} trials failed: {'; '.join(reasons[:3])}")
+        return [self.board[row["trial"]] for row in rows]
+
+    def finals(self, ranked: list[Trial]) -> tuple[Trial, list[dict[str, Any]]]:
+        """The best of the finalists, measured again with more samples and another seed, and its metrics."""
+        finals = {}
+        for trial in ranked[: self.job.finalists]:
+            finals[trial.trial] = self._measure(trial)
+            self.writer({"type": "final", "trial": trial.trial, "metrics": finals[trial.trial]})
+        sign = 1 if self.job.objective.direction == "min" else -1
+
+        def score(name: str) -> float:
+            value = next(m["value"] for m in finals[name] if m["name"] == self.job.objective.metric)
+            return sign * float(value)
+
+        best = min(finals, key=score)
+        rows = leaderboard(self.board.values(), self.job)
+        for row in rows:
+            row["final"] = sign * score(row["trial"]) if row["trial"] in finals else None
+        self.session.runs.put_json(self.run_id, "leaderboard.json", rows)
+        return self.board[best], finals[best]
+
+    def _measure(self, trial: Trial) -> list[dict[str, Any]]:
+        from tlgan.artifact import load_generator
+        from tlgan.distributed import World
+
+        recipe = self.plans[trial.trial].recipe
+        assert isinstance(recipe, Recipe)
+        samples = self.job.final_samples or 2 * recipe.evaluation.samples
+        protocol = recipe.evaluation.model_copy(update={"samples": samples, "seed": recipe.evaluation.seed + 1})
+        recipe = recipe.model_copy(update={"evaluation": protocol})
+        evaluate = evaluator_of(self.task(trial), recipe, self.session.artifacts)
+        g = load_generator(self.session.artifacts.pull(self._draft(trial)))
+        return [value.to_json() for value in evaluate(g, World())]
+
+    def _draft(self, trial: Trial) -> Manifest:
+        draft = Runs(self.session.artifacts.store).get_json(self.prefix(trial.trial), "draft.json")
+        if draft is None:
+            raise RunFailed(f"trial {trial.trial} left no result in the store")
+        files = [FileEntry.model_validate(entry) for entry in draft["files"]]
+        return Manifest.create("draft", files, kind="gan", created="1970-01-01T00:00:00.000000Z")
+
+    def publish(self, winner: Trial, metrics: list[dict[str, Any]]) -> Manifest:
+        plan = self.plans[winner.trial]
+        about = {"sweep": self.run_id, "trial": winner.trial, "params": winner.params}
+        plan = replace(plan, facts={**plan.facts, **about})
+        output = self.job.publishes
+        return publish(plan, self.session, self.prefix(winner.trial), output.artifact, output.aliases, metrics=metrics)
+
+
+def leaderboard(trials: Any, job: SweepJob) -> list[dict[str, Any]]:
+    """Rows of {trial, state, nimg, objective, params, reason}, best first; trials without a result last."""
+    sign = 1 if job.objective.direction == "min" else -1
+
+    def key(trial: Trial) -> tuple[bool, bool, float, str]:
+        failed = trial.state == "failed"
+        return (trial.objective is None, failed, sign * (trial.objective or 0.0), trial.trial)
+
+    return [asdict(trial) for trial in sorted(trials, key=key)]

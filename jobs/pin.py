@@ -1,0 +1,151 @@
+"""From what a person wrote to what is run: references become digests once, facts of the data are looked at, impossible
+requests are refused. What is pinned here decides the identity of the run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from cluster.job import ArtifactInput, ClassifierJob, Job
+from cluster.task import dataset_of
+from jobs.session import Session
+from tlgan.errors import NotFound, SpecError
+from tlgan.manifest import Manifest, Parent
+from tlgan.recipe import DataSpec, EvaluationSpec, ModelSpec, Recipe, Section, digest_of
+
+EMBEDDED = "glyph-features"
+"""Name of the classifier behind `extractor: embedded`, trained on the glyphs the first time it is asked for."""
+
+
+@dataclass
+class Plan:
+    """A job ready to run. `identity` is everything that decides the result; `parents` goes into the manifest."""
+
+    job: Job
+    parents: list[Parent]
+    identity: dict[str, Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+    recipe: Section | None = None
+    payload: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        inputs = sorted((p.role, p.digest) for p in self.parents)
+        return digest_of({"kind": self.job.kind, "what": self.identity, "inputs": inputs, "code": code_digest()})
+
+    @property
+    def run_id(self) -> str:
+        return f"{self.job.name}-{self.digest[:8]}"
+
+    @property
+    def inputs(self) -> dict[str, dict[str, str]]:
+        return {p.role: {"ref": p.ref, "digest": p.digest} for p in self.parents}
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """sha256 over the library's sources: another tlgan does not pass off old results as its own."""
+    import tlgan
+
+    root = Path(tlgan.__file__).parent
+    total = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        if "report" not in file.relative_to(root).parts:
+            total.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return total.hexdigest()
+
+
+def pin_artifact(session: Session, wanted: ArtifactInput | str, role: str, kind: str) -> tuple[Manifest, Parent]:
+    """The manifest behind a reference, which must be of `kind`. Raises `NotFound`, `SpecError`."""
+    ref = wanted if isinstance(wanted, str) else wanted.artifact
+    if ref is None:
+        raise SpecError(f"{role}: a stage can only be named inside a pipeline; expected an artifact, received {wanted}")
+    manifest = session.artifacts.resolve(ref)
+    if manifest.kind != kind:
+        raise SpecError(f"{role}: expected an artifact of kind {kind}, {ref} is of kind {manifest.kind}")
+    return manifest, Parent(role=role, ref=manifest.ref, digest=manifest.digest)
+
+
+def pin_data(
+    session: Session, spec: DataSpec, role: str, resolution: int, channels: int | None
+) -> tuple[DataSpec, Any, Parent]:
+    """The spec with its artifact pinned, the prepared dataset, and the parent entry that names it."""
+    if spec.artifact is not None:
+        manifest, parent = pin_artifact(session, spec.artifact, role, "dataset")
+        spec = spec.model_copy(update={"artifact": manifest.ref})
+        dataset = dataset_of(spec, resolution, session.artifacts, channels)
+        return spec, dataset, parent
+    dataset = dataset_of(spec, resolution, session.artifacts, channels)
+    words = [str(spec.source), spec.path or "", spec.split if spec.split != "all" else "", f"{len(dataset)} images"]
+    ref = " ".join(word for word in words if word)
+    return spec, dataset, Parent(role=role, ref=ref, digest=dataset.digest, external=True)
+
+
+def pin_extractor(session: Session, extractor: str) -> tuple[str, Parent | None]:
+    """The extractor with its classifier pinned. The embedded one is trained now if the store does not have it."""
+    name, _, argument = extractor.partition(":")
+    if name == "inception":
+        return extractor, None
+    if name == "embedded":
+        argument = f"{EMBEDDED}:latest"
+        try:
+            session.artifacts.resolve(argument)
+        except NotFound:
+            from jobs.execute import execute
+
+            execute(embedded_job(), session)
+    manifest, parent = pin_artifact(session, argument, "extractor", "classifier")
+    return (extractor if name == "embedded" else f"{name}:{manifest.ref}"), parent
+
+
+def embedded_job() -> ClassifierJob:
+    return ClassifierJob(name=EMBEDDED, data=DataSpec(source="glyphs", resolution=32))
+
+
+def pin_recipe(session: Session, recipe: Recipe) -> tuple[Recipe, list[Parent], dict[str, Any]]:
+    """A GAN's recipe with data, reference and extractor pinned; their parents; facts of the data."""
+    model = recipe.model
+    data, dataset, parent = pin_data(session, recipe.data, "data", model.resolution, model.channels)
+    check_fit(model, dataset)
+    parents = [parent]
+    evaluation = recipe.evaluation
+    if recipe.metrics:
+        extractor, classifier = pin_extractor(session, evaluation.extractor)
+        changes: dict[str, Any] = {"extractor": extractor}
+        if evaluation.data is not None:
+            changes["data"], _, reference = pin_data(
+                session, evaluation.data, "reference", model.resolution, dataset.channels
+            )
+            parents.append(reference)
+        evaluation = evaluation.model_copy(update=changes)
+        parents += [classifier] if classifier else []
+    pinned = recipe.model_copy(
+        update={
+            "data": data,
+            "evaluation": evaluation,
+            "model": model.model_copy(update={"channels": dataset.channels}),
+        }
+    )
+    return pinned, parents, dataset.facts
+
+
+def check_fit(model: ModelSpec, dataset: Any) -> None:
+    """The network draws what the data shows. Raises `SpecError`."""
+    if dataset.resolution != model.resolution:
+        raise SpecError(
+            f"data.resolution: the network is built for {model.resolution} px, the data has {dataset.resolution} px",
+            hint=f"set data.resolution to {model.resolution}",
+        )
+    if len(dataset) < 2:
+        raise SpecError(f"data: expected at least 2 images to train on, received {len(dataset)}")
+
+
+def extractor_ref(parents: list[Parent]) -> str | None:
+    return next((p.ref for p in parents if p.role == "extractor"), None)
+
+
+def evaluation_of(recipe: Recipe, samples: int) -> EvaluationSpec:
+    return recipe.evaluation.model_copy(update={"samples": samples})

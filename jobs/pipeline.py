@@ -1,0 +1,103 @@
+"""Kind `pipeline`: stages in the order of their needs, side by side where they don't need each other and fit the machine.
+
+What a stage makes is handed to the next by digest. A stage whose recipe and inputs are unchanged is not run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from cluster.job import ArtifactInput, FinetuneJob, Job, PipelineJob, SweepJob, TrainingJob, inputs_of
+from cluster.runs import RunRecord
+from jobs.execute import Outcome, execute
+from jobs.pin import Plan
+from jobs.session import Session, cores
+from tlgan.errors import SpecError
+from tlgan.manifest import Manifest
+
+
+def prepare(job: PipelineJob, session: Session) -> Plan:
+    """Checks what can be checked before the first stage: that each stage's workers fit the machine or cluster."""
+    for stage in job.stages.values():
+        run = stage.run
+        if isinstance(run, SweepJob):
+            session.ray.check(run.base.resources)
+        elif isinstance(run, TrainingJob):
+            session.ray.check(run.resources)
+    return Plan(job, [], {"spec": job.to_dict()}, payload={"never_cached": True})
+
+
+def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
+    job = plan.job
+    assert isinstance(job, PipelineJob)
+    done: dict[str, RunRecord] = {}
+    running: dict[Future[RunRecord], str] = {}
+    waiting = job.order()
+    failure: BaseException | None = None
+    with ThreadPoolExecutor(max_workers=max(1, len(waiting)), thread_name_prefix="stage") as pool:
+        while waiting or running:
+            if failure is None:
+                for name in [n for n in waiting if _ready(n, job, done, set(running.values()))]:
+                    waiting.remove(name)
+                    stage = with_inputs(job.stages[name].run, _made(done, session))
+                    session.listener(run_id, {"type": "stage", "stage": name, "state": "running", "kind": stage.kind})
+                    running[pool.submit(execute, stage, session)] = name
+            if not running:
+                break
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                name = running.pop(future)
+                error = future.exception()
+                if error is None:
+                    done[name] = future.result()
+                else:
+                    failure = failure or error
+    if failure is not None:
+        raise failure
+    stages = {name: {"run": done[name].id, "outputs": done[name].outputs} for name in job.order()}
+    return Outcome(_outputs(done, session), facts={"stages": stages})
+
+
+def _ready(name: str, job: PipelineJob, done: Mapping[str, Any], running: set[str]) -> bool:
+    """All its needs are met, and it fits beside what is running."""
+    if any(need not in done for need in job.stages[name].needs):
+        return False
+    busy = sum(demand(job.stages[other].run) for other in running)
+    return not running or busy + demand(job.stages[name].run) <= cores()
+
+
+def demand(job: Job) -> int:
+    """Processors a stage keeps busy; one that trains or measures in this process takes all of them."""
+    if isinstance(job, SweepJob):
+        return job.search.parallel * job.base.resources.cpus_per_worker
+    if isinstance(job, TrainingJob) and job.resources.workers:
+        return job.resources.workers * job.resources.cpus_per_worker
+    return cores()
+
+
+def _made(done: Mapping[str, RunRecord], session: Session) -> dict[str, str]:
+    """Stage -> pinned reference of what it made; a stage that measures hands on what it measured."""
+    return {name: record.outputs[-1]["ref"] for name, record in done.items() if record.outputs}
+
+
+def with_inputs(job: Job, made: Mapping[str, str]) -> Job:
+    """`job` with every `{stage: x}` replaced by the artifact that stage made. Raises `SpecError`."""
+    changes = {}
+    for path, wanted in inputs_of(job).items():
+        if wanted.stage is not None:
+            if wanted.stage not in made:
+                raise SpecError(f"{path}: stage {wanted.stage} has made no artifact")
+            changes[path.rpartition(".")[2]] = ArtifactInput(artifact=made[wanted.stage])
+    if not changes:
+        return job
+    if isinstance(job, SweepJob):
+        assert isinstance(job.base, FinetuneJob)
+        return job.model_copy(update={"base": job.base.model_copy(update=changes)})
+    return job.model_copy(update=changes)
+
+
+def _outputs(done: Mapping[str, RunRecord], session: Session) -> list[Manifest]:
+    refs = [output["ref"] for record in done.values() for output in record.outputs]
+    return [session.artifacts.resolve(ref) for ref in dict.fromkeys(refs)]

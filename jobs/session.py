@@ -1,0 +1,54 @@
+"""What every job needs around it: the store, the runs, Ray when it is needed, somebody who listens, a way to stop."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster.ray_session import RaySession
+from cluster.runs import Runs
+from cluster.store import ArtifactStore
+from tlgan.data import cache_root
+
+Event = dict[str, Any]
+
+
+def _silent(run_id: str, event: Event) -> None:
+    pass
+
+
+@dataclass
+class Session:
+    """`listener(run id, event)` hears everything; `fresh` runs again what was done before; `interrupted` asks runs to stop."""
+
+    artifacts: ArtifactStore
+    listener: Callable[[str, Event], None] = _silent
+    fresh: bool = False
+    interrupted: threading.Event = field(default_factory=threading.Event)
+    ray_address: str | None = None
+
+    def __post_init__(self) -> None:
+        self.runs = Runs(self.artifacts.store)
+        key = hashlib.sha256(self.artifacts.url.encode()).hexdigest()[:12]
+        self.work = cache_root() / "work" / key
+        self.ray = RaySession(self.ray_address, self.work / "ray.log")
+
+    def workdir(self, run_id: str) -> Path:
+        """This machine's scratch of a run: checkpoints until they are published."""
+        return self.work / run_id
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ray.close()
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
