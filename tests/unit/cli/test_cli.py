@@ -1,0 +1,275 @@
+"""The command line: options anywhere, errors as lines or JSON, exit codes, help."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from jobs import cli
+from jobs.output import Context
+from jobs.verbs import GROUPS, PANELS, VERBS, Verb
+from tlgan.errors import Conflict, NotFound
+
+SPEC = "{kind: pretrain, name: p, data: {source: glyphs}, train: {kimg: 1}}\n"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """`run("verb", ...)` -> exit code, stdout, stderr."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = cli.main(list(arguments))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+SEEN: list[Context] = []
+
+
+def probe(ctx: Context, what: str = "nothing", number: int = 3, items: list[str] | None = None) -> int | None:
+    """Do what the test asks."""
+    SEEN.append(ctx)
+    errors: dict[str, BaseException] = {
+        "missing": NotFound("no artifact digits33", hint='did you mean "digits32"?'),
+        "conflict": Conflict("somebody was faster"),
+        "bug": ZeroDivisionError("division\nby zero"),
+        "interrupt": KeyboardInterrupt(),
+        "pipe": BrokenPipeError(),
+    }
+    if what in errors:
+        raise errors[what]
+    ctx.say("talk")
+    ctx.detail("detail")
+    ctx.emit({"value": float("nan"), "path": Path("x"), "number": number}, "data")
+    return 7 if what == "seven" else None
+
+
+@pytest.fixture(autouse=True)
+def _probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(VERBS, "probe", Verb(f"{__name__}:probe", "use"))
+    monkeypatch.setitem(VERBS, "sweep probe", Verb(f"{__name__}:probe", "sweep"))
+    monkeypatch.setattr(cli, "_reader_gone", lambda: 141)  # the real one closes pytest's stdout
+    SEEN.clear()
+
+
+def test_every_verb_of_the_table_can_be_loaded_and_has_help(run: Run) -> None:
+    for name, verb in VERBS.items():
+        assert verb.panel in PANELS
+        assert " " not in name or name.split()[0] in GROUPS
+        code, out, _ = run(*name.split(), "--help")
+        assert code == 0
+        assert "--no-color" in out
+        assert "--json" in out
+
+
+def test_help_lists_the_verbs_by_panel_in_their_order(run: Run) -> None:
+    code, out, err = run("--help")
+    assert (code, err) == (0, "")
+    used = list(dict.fromkeys(line.split()[1] for line in out.splitlines() if line.startswith("╭─")))
+    panels = [panel for panel in PANELS if panel in {verb.panel for verb in VERBS.values()}]
+    assert [name for name in used if name in PANELS] == panels
+    for name in VERBS:
+        assert f"│ {name.split()[0]} " in out
+    assert "Do what the test asks." in out
+    assert "│ probe" in run("sweep", "--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["probe"], Context()),
+        (["probe", "--json", "-q", "-v", "-y", "--store", "file:///s"], Context(True, True, True, True, "file:///s")),
+        (["--json", "-q", "-v", "-y", "--store", "file:///s", "probe"], Context(True, True, True, True, "file:///s")),
+        (["--json", "sweep", "-q", "probe", "-v"], Context(True, True, True)),
+        (["--store", "a", "probe", "--store", "b"], Context(store="b")),
+    ],
+)
+def test_the_common_options_stand_anywhere(run: Run, arguments: list[str], expected: Context) -> None:
+    assert run(*arguments)[0] == 0
+    assert [expected] == SEEN
+
+
+def test_data_on_stdout_and_talk_on_stderr(run: Run) -> None:
+    assert run("probe") == (0, "data\n", "talk\n")
+    assert run("probe", "-v") == (0, "data\n", "talk\ndetail\n")
+    assert run("probe", "-q") == (0, "data\n", "")
+    code, out, err = run("probe", "--json", "--number", "5")
+    assert (code, err) == (0, "talk\n")
+    assert json.loads(out) == {"value": None, "path": "x", "number": 5}
+
+
+def test_exit_codes_and_messages(run: Run) -> None:
+    assert run("probe", "--what", "seven")[0] == 7
+    assert run("probe", "--what", "missing") == (3, "", 'error: no artifact digits33\nhint: did you mean "digits32"?\n')
+    assert run("probe", "--what", "conflict") == (4, "", "error: somebody was faster\n")
+    assert run("probe", "--what", "interrupt")[:2] == (130, "")
+    assert run("probe", "--what", "pipe") == (141, "", "")
+    expected = "error: ZeroDivisionError: division by zero\nhint: run with -v for the traceback\n"
+    assert run("probe", "--what", "bug") == (1, "", expected)
+    code, _, err = run("probe", "--what", "bug", "-v")
+    assert code == 1
+    assert "Traceback" in err
+
+
+def test_errors_as_json(run: Run) -> None:
+    code, out, err = run("probe", "--what", "missing", "--json")
+    assert (code, out) == (3, "")
+    assert json.loads(err)["error"] == {
+        "code": "not_found", "message": "no artifact digits33", "file": None, "line": None, "column": None,
+        "hint": 'did you mean "digits32"?',
+    }  # fmt: skip
+    assert json.loads(run("probe", "--what", "bug", "--json")[2])["error"]["code"] == "internal"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prob"], "No such command 'prob'. Did you mean 'probe'?"),
+        (["sweep", "prbe"], "No such command 'prbe'. Did you mean 'probe'?"),
+        (["probe", "--jsn"], "--jsn"),
+        (["probe", "--number", "x"], "number"),
+        (["validate"], "SPEC"),
+        ([], "a verb is missing"),
+    ],
+)
+def test_usage_errors(run: Run, arguments: list[str], message: str) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert err.splitlines()[-1].startswith("error: ")
+    assert message in err.splitlines()[-1]
+    assert "--help" in err.splitlines()[-1]
+    if arguments:
+        code, out, err = run("--json", *arguments)
+        assert (code, out) == (2, "")
+        assert json.loads(err)["error"]["code"] == "usage"
+
+
+def test_version(run: Run) -> None:
+    from tlgan import __version__
+
+    assert run("--version") == (0, f"tlgan {__version__}\n", "")
+    code, out, _ = run("version", "--json")
+    assert code == 0
+    assert json.loads(out)["tlgan"] == __version__
+    assert set(json.loads(out)) >= {"python", "torch", "ray"}
+
+
+def test_validate(run: Run, workdir: Path) -> None:
+    Path("good.yaml").write_text(SPEC)
+    Path("bad.yaml").write_text(SPEC.replace("kimg: 1", "kimg: fast"))
+    assert run("validate", "good.yaml") == (0, "", "1 spec valid: pretrain p\n")
+    assert json.loads(run("validate", "good.yaml", "--json", "-q")[1]) == [{"name": "p", "kind": "pretrain"}]
+    bad = 'bad.yaml:1:65: train.kimg: expected a number > 0, received "fast"'
+    assert run("validate", "good.yaml", "bad.yaml") == (2, "", f"{bad}\n1 mistake\n")
+    code, out, err = run("validate", "bad.yaml", "none.yaml", "--json")
+    error = json.loads(err)["error"]
+    assert (code, out, error["code"]) == (2, "", "invalid_spec")
+    assert (error["file"], error["line"], error["column"]) == ("bad.yaml", 1, 65)
+    assert [p["file"] for p in error["problems"]] == ["bad.yaml", "none.yaml"]
+    assert run("validate", "bad.yaml", "-s", "train.kimg=1", "--set", "name=q")[2] == "1 spec valid: pretrain q\n"
+
+
+def test_init_writes_specs_that_are_valid_and_never_overwrites(run: Run, workdir: Path) -> None:
+    code, out, err = run("init")
+    assert (code, out.split()) == (0, ["pretrain.yaml", "tlgan.yaml"])
+    assert "tlgan validate pretrain.yaml" in err
+    assert "#" in Path("pretrain.yaml").read_text()
+    assert run("validate", "pretrain.yaml")[0] == 0
+    assert run("config", "show")[0] == 0
+    Path("pretrain.yaml").write_text("mine")
+    code, _, err = run("init")
+    assert (code, Path("pretrain.yaml").read_text()) == (4, "mine")
+    assert "pretrain.yaml exists already; nothing was written" in err
+    assert run("init", "pipeline")[0] == 4
+    assert not Path("pipeline.yaml").exists()
+    Path("pretrain.yaml").unlink()
+    assert run("init", "pipeline")[0] == 0
+    assert run("validate", "pipeline.yaml")[0] == 0
+    assert run("init", "pipelin")[0] == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(run: Run, shell: str) -> None:
+    code, out, err = run("completion", shell)
+    assert (code, err) == (0, "")
+    assert "_TLGAN_COMPLETE" in out
+    assert run("completion", "csh")[0] == 2
+
+
+def test_completion_answers(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    monkeypatch.setenv("_TLGAN_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "tlgan ver")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert run() == (0, "version\n", "")
+
+
+def test_schema(run: Run) -> None:
+    assert json.loads(run("schema", "pretrain")[1])["title"] == "PretrainJob"
+    assert len(json.loads(run("schema")[1])["oneOf"]) == 7
+    code, _, err = run("schema", "pretrian")
+    assert code == 2
+    assert 'did you mean "pretrain"?' in err
+
+
+def test_confirm_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tlgan.errors import SpecError
+
+    assert Context(yes=True).confirm("Sure?")
+    with pytest.raises(SpecError, match="Nobody is there to answer"):
+        Context().confirm("Sure?")
+
+
+def test_progress_says_one_line_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with Context().progress("pulling", total=10) as advance:
+        advance(5)
+    assert capsys.readouterr().err == "pulling ...\n"
+
+
+def test_no_color(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    import os
+
+    monkeypatch.setenv("NO_COLOR", "")
+    monkeypatch.delenv("NO_COLOR")
+    run("probe", "--no-color")
+    assert os.environ["NO_COLOR"] == "1"
+
+
+def test_a_reader_that_leaves_is_no_error(workdir: Path) -> None:
+    program = [sys.executable, "-m", "jobs.cli", "schema"]
+    with subprocess.Popen(
+        program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(cli.__file__).parents[1]
+    ) as p:
+        assert p.stdout
+        assert p.stderr
+        p.stdout.close()
+        assert p.stderr.read() == b""
+    assert p.returncode == 141
+
+
+def test_a_verb_gets_its_own_parameters(run: Run) -> None:
+    code, out, _ = run("probe", "--help")
+    assert code == 0
+    assert "--items" in out
+    assert isinstance(cli.build(), typer.core.TyperGroup)
+
+
+def test_emit_of_models_and_dataclasses() -> None:
+    from jobs.output import table, to_json
+    from tlgan.errors import Problem
+    from tlgan.recipe import LossSpec
+
+    plain: Any = json.loads(to_json([LossSpec(r1=1.0), Problem("m"), {"s": {1}, 2: float("inf")}]))
+    assert plain[0]["r1"] == 1.0
+    assert plain[1]["message"] == "m"
+    assert plain[2] == {"s": [1], "2": None}
+    assert table([["a", "bc"], ["def", "g"]], ["x", "y"]) == "x    y\na    bc\ndef  g"

@@ -1,0 +1,68 @@
+"""Help and validation answer at once: in under 0.3 s of CPU time, without anything heavy."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "ray", "boto3", "pyarrow", "torchvision", "matplotlib", "sklearn", "numpy")
+PROGRAM = f"""
+import json, os, resource, sys
+from jobs.cli import main
+code = main(sys.argv[1:])
+used = resource.getrusage(resource.RUSAGE_SELF)
+heavy = [name for name in sys.modules if name.split(".")[0] in {HEAVY!r}]
+os.write(3, json.dumps([code, used.ru_utime + used.ru_stime, heavy]).encode())
+"""
+MISTAKES = """\
+version: 1
+kind: finetune
+name: Digits
+init_from: {artifact: glyphs32}
+data: {source: digts, resolution: 32, limit: -1}
+transfer: {method: freez, freeze_d: 9}
+train: {kimg: fast, batch_size: "64", lr_g: 0}
+lr_d: 1
+"""
+
+
+def measured(*arguments: str) -> tuple[int, float, list[str], str]:
+    """Exit code, the least CPU seconds of three runs, heavy modules, stderr."""
+    seconds = []
+    for _ in range(3):
+        reader, writer = os.pipe()
+        program = [sys.executable, "-c", f"import os; os.dup2({writer}, 3)\n{PROGRAM}", *arguments]
+        done = subprocess.run(program, capture_output=True, text=True, pass_fds=[writer], check=True)
+        os.close(writer)
+        with os.fdopen(reader) as stream:
+            code, used, heavy = json.load(stream)
+        seconds.append(used)
+    return code, min(seconds), heavy, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["validate", "--help"], ["--version"]])
+def test_help(arguments: list[str]) -> None:
+    code, seconds, heavy, _ = measured(*arguments)
+    assert (code, heavy) == (0, [])
+    assert seconds < 0.3
+
+
+def test_ten_mistakes(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(MISTAKES)
+    code, seconds, heavy, err = measured("validate", str(tmp_path / "spec.yaml"))
+    assert (code, heavy) == (2, [])
+    assert err.splitlines()[-1] == "10 mistakes"
+    assert len(err.splitlines()) == 11
+    assert seconds < 0.3
+
+
+def test_a_whole_pipeline() -> None:
+    path = Path(__file__).parents[3] / "jobs" / "specs" / "pipeline.yaml"
+    code, seconds, heavy, _ = measured("validate", str(path))
+    assert (code, heavy) == (0, [])
+    assert seconds < 0.3
