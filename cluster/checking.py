@@ -80,14 +80,8 @@ def check_fields(document: Document, at: Path, value: dict[str, Any], scope: Sco
     said = {tuple(path.split(".")) for path, *_ in found}
     problems = [problem_of(e, model, document, at) for e in errors if not (is_bound(e) and tuple(e["loc"]) in said)]
     problems += [document.problem(at + tuple(path.split(".")), message, hint) for path, message, hint in found]
-    made = Made(_made_kind(model), feasible.resolution_of(view, scope), feasible.channels_of(view, scope))
+    made = Made(model.makes, feasible.resolution_of(view, scope), feasible.channels_of(view, scope))
     return Checked(None if problems else job, problems, made)
-
-
-def _made_kind(model: type[Job]) -> str | None:
-    return {"PretrainJob": "gan", "FinetuneJob": "gan", "SweepJob": "gan", "ClassifierJob": "classifier"}.get(
-        model.__name__
-    )
 
 
 def in_order(problems: list[Problem]) -> list[Problem]:

@@ -153,7 +153,7 @@ def resolution_of(view: View, scope: Scope) -> int | None:
 
 def _sizes(view: View, scope: Scope) -> Iterator[Finding]:
     data, parent = view.written("data.resolution"), parent_of(view, scope).resolution
-    model = view.written("model.resolution") if view.model.__name__ != "ClassifierJob" else None
+    model = view.written("model.resolution")
     if data and (model or parent) and data != (model or parent):
         whose = "as model.resolution" if model else "the size of the parent's images"
         yield "data.resolution", f"expected {model or parent}, {whose}; received {data}", None

@@ -6,7 +6,7 @@ can't see in one field (a freeze depth beyond the network) is in `cluster.feasib
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_validator
 
@@ -62,7 +62,6 @@ __all__ = [
     "Space",
     "SweepJob",
     "inputs_of",
-    "makes",
     "check_reference",
     "name_of",
 ]
@@ -77,6 +76,7 @@ class Job(Section):
 
     version: Literal[1] = Field(1, description="version of the spec format")
     kind: str
+    makes: ClassVar[str | None] = None  # kind of the artifact that is published
     name: StoreName = Field(..., description="name of the job and its runs")
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,6 +101,7 @@ class TrainingJob(Job):
 class GanJob(TrainingJob):
     """What pretraining and fine-tuning share."""
 
+    makes = "gan"
     data: DataSpec
     augment: AugmentSpec = AugmentSpec()
     train: TrainSpec
@@ -166,6 +167,7 @@ def changed(section: S, fields: dict[str, Any]) -> S:
 class ClassifierJob(TrainingJob):
     """Train a classifier on the data's labels; its features serve metrics as `classifier:<artifact>`."""
 
+    makes = "classifier"
     kind: Literal["classifier"] = "classifier"
     data: DataSpec
     model: ClassifierModelSpec = ClassifierModelSpec()
@@ -188,6 +190,7 @@ class _InFile:
 class SweepJob(TrainingJob):
     """Search for the best way to train `base`. Trials vary the fields named in `space`."""
 
+    makes = "gan"
     kind: Literal["sweep"] = "sweep"
     base: Annotated[PretrainJob | FinetuneJob, Field(discriminator="kind"), _InFile()]
     space: dict[str, Space] = Field(..., min_length=1, description="path in the base spec: where its value is sampled")
@@ -287,10 +290,3 @@ def inputs_of(job: Job) -> dict[str, ArtifactInput]:
     if isinstance(job, FinetuneJob):
         return {"init_from": job.init_from}
     return {"target": job.target} if isinstance(job, EvaluateJob | GenerateJob) else {}
-
-
-def makes(job: Job) -> str | None:
-    """Kind of the artifact a job publishes: `gan`, `classifier`, or None."""
-    if isinstance(job, GanJob | SweepJob):
-        return "gan"
-    return "classifier" if isinstance(job, ClassifierJob) else None
