@@ -10,7 +10,7 @@ import itertools
 import math
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -22,20 +22,10 @@ from cluster.space import Space
 from cluster.store import open_store
 from cluster.task import GanTask, TaskHooks, run_gan
 from cluster.trainer import cause_of
+from cluster.trial import Trial
 
 Params = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """`state`: pending, running, succeeded, stopped (early, by the scheduler) or failed. `objective`: the best measured."""
-
-    trial: str
-    params: Params
-    state: str = "pending"
-    nimg: int = 0
-    objective: float | None = None
-    reason: str | None = None
+__all__ = ["Trial", "rungs", "sample", "search"]
 
 
 def sample(space: Mapping[str, Space], algo: str, trials: int, seed: int) -> list[Params]:
@@ -81,6 +71,8 @@ def search(
     session.connect()
     from ray import tune
 
+    from cluster.tune_watch import Watcher
+
     board = {trial.trial: trial for trial in trials}
     open_trials = [trial.trial for trial in trials if trial.trial in tasks]
     plain = {name: asdict(task) for name, task in tasks.items()}
@@ -97,7 +89,7 @@ def search(
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
-                name="sweep", storage_path=bookkeeping, verbose=0, callbacks=[_watcher(board, job, tell)]
+                name="sweep", storage_path=bookkeeping, verbose=0, callbacks=[Watcher(board, job, tell)]
             ),
         )
         results = tuner.fit()
@@ -138,32 +130,6 @@ def _run_trial(config: dict[str, Any], tasks: dict[str, dict[str, Any]], metric:
     except Exception as error:
         runs.put_json(task.run, "error.json", {"message": str(error) or type(error).__name__})
         raise
-
-
-def _watcher(board: dict[str, Trial], job: SweepJob, tell: Callable[[Trial], None]) -> Any:
-    from ray.tune import Callback
-
-    better = min if job.objective.direction == "min" else max
-
-    class Watcher(Callback):
-        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self._change(trial.config["trial"], state="running")
-
-        def on_trial_result(
-            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-        ) -> None:
-            if job.objective.metric in result:
-                row = board[trial.config["trial"]]
-                value = float(result[job.objective.metric])
-                best = value if row.objective is None else better(value, row.objective)
-                self._change(row.trial, state="running", nimg=int(result["nimg"]), objective=best)
-
-        def _change(self, name: str, **changes: Any) -> None:
-            if (new := replace(board[name], **changes)) != board[name]:
-                board[name] = new
-                tell(new)
-
-    return Watcher()
 
 
 def _verdict(trial: Trial, result: Any, job: SweepJob, runs: Runs, task: GanTask) -> Trial:

@@ -153,6 +153,8 @@ class _Desk:
         for row in rows:
             row["final"] = sign * score(row["trial"]) if row["trial"] in finals else None
         self.session.runs.put_json(self.run_id, "leaderboard.json", rows)
+        for metric in finals[best]:
+            self.writer({"type": "metric", "nimg": self.board[best].nimg, **metric})
         return self.board[best], finals[best]
 
     def _measure(self, trial: Trial) -> list[dict[str, Any]]:
