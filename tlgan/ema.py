@@ -16,14 +16,17 @@ class Ema:
         self.half_life, self.rampup = half_life_nimg, rampup
         self.module = copy.deepcopy(network).eval().requires_grad_(False)
 
-    def decay(self, nimg: int, batch_size: int) -> float:
-        """Share of the average kept at a step; the half-life is at most `rampup` of the images seen so far."""
+    def decay(self, nimg: int, new_nimg: int) -> float:
+        """Share of the average kept at a step that saw `new_nimg` of all the `nimg` images seen so far.
+
+        The half-life is at most `rampup` of the images seen so far.
+        """
         half_life = min(self.half_life, nimg * self.rampup) if self.rampup else self.half_life
-        return 0.5 ** (batch_size / half_life) if half_life > 0 else 0.0
+        return 0.5 ** (new_nimg / half_life) if half_life > 0 else 0.0
 
     @torch.no_grad()
-    def update(self, network: Network, nimg: int, batch_size: int) -> None:
-        keep = self.decay(nimg, batch_size)
+    def update(self, network: Network, nimg: int, new_nimg: int) -> None:
+        keep = self.decay(nimg, new_nimg)
         averages, weights = list(self.module.parameters()), list(network.parameters())
         torch._foreach_lerp_(averages, weights, 1 - keep)
         for average, buffer in zip(self.module.buffers(), network.buffers(), strict=True):

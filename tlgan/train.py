@@ -165,7 +165,7 @@ class _Run:
         self.counts: dict[str, int] = {}
         self.seconds, self.since, self.since_nimg = 0.0, time.monotonic(), 0
         rows, cols = schedule.grid
-        self.grid_latents = latents(recipe.train.seed, 0, rows * cols, recipe.model.latent_dim)
+        self.grid_latents = latents(recipe.train.seed, 0, rows * cols, learner.G.latent_dim)
 
     def report(self, event: Event) -> None:
         if self.world.is_main:
@@ -194,11 +194,15 @@ class _Run:
             self._grid(0)
 
     def tick(self, stats: dict[str, Tensor], before: int, nimg: int) -> None:
-        """Add up a step's statistics; at a tick, average them over steps and ranks, check and report them."""
+        """Add up a step's statistics; at a tick, average them over steps and ranks, check and report them.
+
+        A checkpoint is a tick too: it then never holds numbers that diverged, and a resumed run reports the same means.
+        """
         for name, value in stats.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
-        if not (_passes(self.tick_every, before, nimg) or nimg >= self.schedule.total):
+        due = any(_passes(every, before, nimg) for every in (self.tick_every, self.schedule.checkpoint_every))
+        if not (due or nimg >= self.schedule.total):
             return
         means = self.world.mean_over_ranks({name: total / self.counts[name] for name, total in self.sums.items()})
         self.sums, self.counts = {}, {}

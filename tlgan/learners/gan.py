@@ -57,9 +57,9 @@ class GanLearner:
             last = k == len(batches) - 1
             with torch.set_grad_enabled(last):
                 fake = self._fake(critic_step, len(batch.images))
-            stats = self._d_phase(batch.images, fake.detach(), critic_step)
+            stats |= self._d_phase(batch.images, fake.detach(), critic_step)
         stats |= self._g_phase(fake, index)
-        self.ema.update(self.G, nimg, self.recipe.train.batch_size)
+        self.ema.update(self.G, nimg, self.recipe.train.batch_size * len(batches))
         return stats
 
     def _fake(self, critic_step: int, count: int) -> Tensor:
@@ -93,8 +93,8 @@ class GanLearner:
         with frozen(self.D), self._autocast():
             shown = self.augment(fake, self._draw("g", index, len(fake)))
             loss = self.loss.g(self.D(channels_last(shown)).float())
-            self.optimisers["G"].zero_grad(set_to_none=True)
-            loss.backward()
+        self.optimisers["G"].zero_grad(set_to_none=True)
+        loss.backward()
         self.optimisers["G"].step()
         return {"loss_g": loss.detach()}
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.utils import parametrizations
 
 
@@ -49,26 +50,10 @@ class Network(nn.Module):
     latent_dim: int
 
 
-class _SumOverRanks(torch.autograd.Function):
-    """All-reduce whose gradient is an all-reduce: every rank's output depends on every rank's input."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        x = x.clone()
-        dist.all_reduce(x)
-        return x
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        grad = grad.clone()
-        dist.all_reduce(grad)
-        return grad
-
-
 class BatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation over the *global* batch, on any backend (torch's SyncBatchNorm refuses CPU tensors).
 
-    Alone, or in eval mode, it is torch's own. Otherwise the moments are averaged over ranks, so that the update does
+    Alone, or in eval mode, it is torch's own. Otherwise the moments are taken over all ranks, so that the update does
     not depend on the number of workers. Ranks must hold equally many rows.
     """
 
@@ -78,15 +63,51 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def _synced(self, x: Tensor) -> Tensor:
         ranks = dist.get_world_size()
-        local = torch.cat([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))]).float()
-        mean, square = (_SumOverRanks.apply(local) / ranks).chunk(2)
-        var = (square - mean.square()).clamp_min(0)
+        mean, var = _global_moments(x.detach().float(), ranks)
         if self.track_running_stats:
             count = x.numel() // x.shape[1] * ranks
-            with torch.no_grad():
-                self.num_batches_tracked.add_(1)
-                self.running_mean.lerp_(mean.detach(), self.momentum)
-                self.running_var.lerp_(var.detach() * (count / max(count - 1, 1)), self.momentum)
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        shift = self.bias - mean * scale
-        return x * scale.to(x.dtype)[:, None, None] + shift.to(x.dtype)[:, None, None]
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * (count / max(count - 1, 1)), self.momentum)
+        return _NormaliseGlobally.apply(x, self.weight, self.bias, mean, var, self.eps, ranks)
+
+
+def _global_moments(x: Tensor, ranks: int) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance `[C]` over all ranks' rows, from each rank's own: no small difference of large numbers."""
+    mean = x.mean((0, 2, 3))
+    own = torch.stack([mean, (x - mean[:, None, None]).square_().mean((0, 2, 3))])
+    parts = [torch.empty_like(own) for _ in range(ranks)]
+    dist.all_gather(parts, own)
+    means, variances = torch.stack(parts).unbind(1)
+    mean = means.mean(0)
+    return mean, variances.mean(0) + (means - mean).square().mean(0)
+
+
+class _NormaliseGlobally(torch.autograd.Function):
+    """Normalises with the global moments; in the gradient these depend on every rank's input. One all-reduce each way.
+
+    The gradients of weight and bias come from torch's fused kernel; its gradient of `x` is slow on CPU, so that is two `addcmul`.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, mean, var, eps, ranks):
+        ctx.save_for_backward(x, weight, mean, var)
+        ctx.eps, ctx.ranks = eps, ranks
+        return torch.native_batch_norm(x, weight, bias, mean, var, False, 0.0, eps)[0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, weight, mean, var = ctx.saved_tensors
+        scale = torch.rsqrt(var + ctx.eps)
+        held = (grad, x, weight, mean, var, mean, scale, False, ctx.eps, [False, True, True])
+        _, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(*held)
+        sums = torch.stack([grad_weight, grad_bias])
+        dist.all_reduce(sums)
+        along, constant = sums / (x.numel() // x.shape[1] * ctx.ranks)
+        gain = weight * scale
+        slope = -gain * scale * along
+        offset = -gain * constant - mean * slope
+        gain, slope, offset = (c.to(x.dtype)[:, None, None] for c in (gain, slope, offset))
+        grad_x = torch.addcmul(offset, x, slope).addcmul_(grad, gain)
+        return grad_x, grad_weight, grad_bias, None, None, None, None
