@@ -54,6 +54,7 @@ def describe(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(file.read_text())
         version = document["format"]
+        dict(document["networks"])
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{file} is not a model description: {error}") from error
     if version != MODEL_FORMAT:
@@ -68,9 +69,13 @@ def load_network(path: Path | str, which: str) -> Network:
     if which not in networks:
         raise NotFound(f"{path} holds no network {which}; it holds {', '.join(networks)}")
     about = networks[which]
-    network = build_network(about["arch"], about["role"], about["config"])
+    try:
+        network = build_network(about["arch"], about["role"], about["config"])
+        files = [str(file) for file in about["blocks"].values()]
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise IntegrityError(f"{path}/model.json does not describe network {which}: {error!r}") from error
     tensors: dict[str, torch.Tensor] = {}
-    for file in about["blocks"].values():
+    for file in files:
         tensors.update(_read_block(path, file))
     try:
         network.load_state_dict(tensors)

@@ -21,7 +21,7 @@ from tlgan import checkpoint
 from tlgan.data.dataset import Dataset
 from tlgan.data.loader import Loader
 from tlgan.distributed import World
-from tlgan.errors import RunFailed
+from tlgan.errors import RunFailed, SpecError
 from tlgan.learners.gan import GanLearner
 from tlgan.metrics.protocol import MetricValue
 from tlgan.models import build_pair
@@ -130,10 +130,21 @@ def _learner(
 ) -> tuple[GanLearner, dict[str, Any] | None]:
     if recipe.transfer is None:
         G, D = build_pair(recipe.model, dataset.channels, recipe.train.seed)
+        _check_resolution(G, dataset)
         return GanLearner(recipe, G, D, world), None
     assert parent is not None, "a recipe with a transfer section starts from a parent"
     start = start_from(parent, recipe, dataset.channels)
+    _check_resolution(start.G, dataset)
     return GanLearner(recipe, start.G, start.D, world, start.G_ema), start.coverage.to_json()
+
+
+def _check_resolution(G: Network, dataset: Dataset) -> None:
+    side = G.config["resolution"]
+    if dataset.resolution != side:
+        raise SpecError(
+            f"the images are {dataset.resolution} px and the networks {side} px",
+            hint=f"set data.resolution to {side}, or leave it out",
+        )
 
 
 def _passes(every: int, before: int, after: int) -> bool:

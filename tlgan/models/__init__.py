@@ -25,9 +25,9 @@ def build_pair(spec: ModelSpec, channels: int, seed: int) -> tuple[Network, Netw
         )
 
 
-def build_network(arch: str, role: str, config: dict[str, Any]) -> Network:
-    """One network from its description in `model.json`; its weights mean nothing until loaded."""
-    with seeded(0):
+def build_network(arch: str, role: str, config: dict[str, Any], seed: int = 0) -> Network:
+    """One network from its description in `model.json`; its weights are fresh, a function of `seed`, until loaded."""
+    with seeded(seed):
         if role == "C":
             network: Network = registry.CLASSIFIERS.load(arch)(**config)
         else:

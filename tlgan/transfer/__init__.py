@@ -16,7 +16,7 @@ from torch import Tensor
 from tlgan import registry
 from tlgan.artifact import load_network
 from tlgan.errors import SpecError
-from tlgan.models import build_network, seeded
+from tlgan.models import build_network
 from tlgan.models.blocks import Network
 from tlgan.recipe import Recipe
 
@@ -79,28 +79,36 @@ def freeze_first(network: Network, which: str, depth: int) -> None:
 
 def _adapt(source: Network, which: str, channels: int, seed: int, coverage: Coverage) -> Network:
     """A network like `source` but for `channels`; tensors copied, or averaged/repeated over image channels, or fresh."""
-    with seeded(seed):
-        network = build_network(source.arch, source.role, {**source.config, "channels": channels})
+    network = build_network(source.arch, source.role, {**source.config, "channels": channels}, seed)
     own, theirs = network.state_dict(), source.state_dict()
-    taken: dict[str, Tensor] = {}
-    for name, tensor in own.items():
-        other = theirs.get(name)
-        if other is not None and other.shape == tensor.shape:
-            taken[name] = other
-        elif other is not None and (fitted := _fit_channels(other, tensor.shape, source.role)) is not None:
-            taken[name] = fitted
-            coverage.reshaped.setdefault(which, []).append(name)
-        else:
-            coverage.missing.setdefault(which, []).append(name)
-    coverage.matched[which] = len(taken) - len(coverage.reshaped.get(which, []))
-    network.load_state_dict({**own, **taken})
+    matched: dict[str, Tensor] = {}
+    reshaped: dict[str, Tensor] = {}
+    for name in own.keys() & theirs.keys():
+        if own[name].shape == theirs[name].shape:
+            matched[name] = theirs[name]
+        elif (fitted := _fit_channels(theirs[name], own[name].shape, source.role)) is not None:
+            reshaped |= {name: fitted, **_spectral_vectors(name, fitted)}
+    network.load_state_dict({**own, **matched, **reshaped})
+    coverage.matched[which] = len(matched.keys() - reshaped.keys())
+    coverage.reshaped[which] = [name for name in own if name in reshaped]
+    coverage.missing[which] = [name for name in own if name not in matched | reshaped]
     return network
+
+
+def _spectral_vectors(name: str, weight: Tensor) -> dict[str, Tensor]:
+    """For a weight under spectral normalisation, its first singular vectors: a frozen block would never find them by itself."""
+    module, marker, _ = name.rpartition(".original")
+    if not marker:
+        return {}
+    u, _, v = torch.linalg.svd(weight.flatten(1), full_matrices=False)
+    return {f"{module}.0._u": u[:, 0].contiguous(), f"{module}.0._v": v[0].contiguous()}
 
 
 def _fit_channels(tensor: Tensor, shape: torch.Size, role: str) -> Tensor | None:
     """A weight or bias with its image channels averaged (3 to 1) or repeated (1 to 3); None when it can't be made to fit.
 
-    Grey images give about the same response before and after: a reading layer's weights are scaled by old / new channels.
+    Grey images give about the same response before and after: a reading layer's weights are scaled by old / new channels
+    (under spectral normalisation, that response times a constant).
     """
     differing = [axis for axis, (a, b) in enumerate(zip(tensor.shape, shape, strict=False)) if a != b]
     if tensor.dim() != len(shape) or len(differing) != 1:
