@@ -16,3 +16,10 @@ class Trial:
     nimg: int = 0
     objective: float | None = None
     reason: str | None = None
+
+
+def ended(nimg: int, total: int) -> dict[str, Any]:
+    """State and reason of a trial that ended without an error after `nimg` of `total` images."""
+    if nimg >= total:
+        return {"state": "succeeded", "reason": None}
+    return {"state": "stopped", "reason": "stopped early by ASHA"}

@@ -9,7 +9,7 @@ from typing import Any
 from ray import tune
 
 from cluster.job import SweepJob
-from cluster.trial import Trial
+from cluster.trial import Trial, ended
 
 
 class Watcher(tune.Callback):
@@ -17,7 +17,7 @@ class Watcher(tune.Callback):
 
     def __init__(self, board: dict[str, Trial], job: SweepJob, tell: Callable[[Trial], None]) -> None:
         self.board, self.tell = board, tell
-        self.metric = job.objective.metric
+        self.metric, self.total = job.objective.metric, round(job.base.train.kimg * 1000)
         self.better = min if job.objective.direction == "min" else max
 
     def __getstate__(self) -> dict[str, Any]:
@@ -33,6 +33,14 @@ class Watcher(tune.Callback):
             row, value = self.board[trial.config["trial"]], float(result[self.metric])
             best = value if row.objective is None else self.better(value, row.objective)
             self._change(row.trial, state="running", nimg=int(result["nimg"]), objective=best)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        row = self.board[trial.config["trial"]]
+        if row.objective is not None:
+            self._change(row.trial, **ended(row.nimg, self.total))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._change(trial.config["trial"], state="failed")
 
     def _change(self, name: str, **changes: Any) -> None:
         new = replace(self.board[name], **changes)

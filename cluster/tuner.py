@@ -22,7 +22,7 @@ from cluster.space import Space
 from cluster.store import open_store
 from cluster.task import GanTask, TaskHooks, run_gan
 from cluster.trainer import cause_of
-from cluster.trial import Trial
+from cluster.trial import Trial, ended
 
 Params = dict[str, Any]
 __all__ = ["Trial", "rungs", "sample", "search"]
@@ -140,5 +140,4 @@ def _verdict(trial: Trial, result: Any, job: SweepJob, runs: Runs, task: GanTask
         )
     if trial.objective is None:
         return replace(trial, state="failed", reason="the trial ended without a measurement")
-    done = trial.nimg >= round(job.base.train.kimg * 1000)
-    return replace(trial, state="succeeded" if done else "stopped", reason=None if done else "stopped early by ASHA")
+    return replace(trial, **ended(trial.nimg, round(job.base.train.kimg * 1000)))

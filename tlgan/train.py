@@ -8,6 +8,7 @@ Runs in one process, under torchrun, in a Ray Train worker or in a Ray Tune tria
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -193,14 +194,15 @@ class _Run:
         self.seconds, self.since_nimg = meta["seconds"], meta["nimg"]
         torch.set_rng_state(torch.tensor(meta["rng"][self.world.rank % len(meta["rng"])], dtype=torch.uint8))
         self.metrics = [MetricValue.from_json(row) for row in meta["metrics"]]
-        self.report({"type": "resumed", "nimg": meta["nimg"]})
+        self.report({"type": "resumed", "nimg": meta["nimg"], "pid": os.getpid()})
         self.since = time.monotonic()
         return int(meta["nimg"])
 
     def begin(self, coverage: dict[str, Any] | None, dataset: Dataset) -> None:
         if coverage is not None:
             self.report({"type": "transfer", "nimg": 0, "coverage": coverage})
-        self.report({"type": "started", "nimg": 0, "total": self.schedule.total, "workers": self.world.size})
+        about = {"total": self.schedule.total, "workers": self.world.size, "pid": os.getpid()}
+        self.report({"type": "started", "nimg": 0, **about})
         if self.schedule.grid_every:
             self._grid(0)
 

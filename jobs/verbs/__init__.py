@@ -21,6 +21,7 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "init": Verb("jobs.verbs.start:init", "start"),
+    "quickstart": Verb("jobs.verbs.quickstart:quickstart", "start"),
     "validate": Verb("jobs.verbs.check:validate", "check"),
     "schema": Verb("jobs.verbs.check:schema", "check"),
     "run": Verb("jobs.verbs.run:run", "run"),

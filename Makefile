@@ -1,0 +1,34 @@
+# Everything runs in .venv, which is made when it is missing or older than what defines it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.up-to-date
+
+.PHONY: help quickstart test lint bench clean
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tlgan needs Python 3.11 or newer; this is " + sys.version.split()[0] + " (choose another: make PYTHON=python3.12 ...)")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+quickstart: $(STAMP)  ## pretrain, search, evaluate, publish, pull, generate on embedded data (minutes)
+	$(BIN)/tlgan quickstart
+
+test: $(STAMP)  ## every test that needs no cloud and no GPU
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)  ## format, lint, import direction, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## speed and quality figures against their targets (about an hour; BENCH_ARGS=--quick for minutes)
+	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+clean:  ## remove the environment and what the quickstart made here
+	rm -rf $(VENV) quickstart .tlgan build *.egg-info

@@ -1,0 +1,188 @@
+"""Jobs on a real Ray: two workers, a killed worker, sweeps with failing trials, the whole pipeline, S3."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import S3Server, moto_server, rclone_server  # noqa: F401
+
+from cluster.specfile import parse_job
+from cluster.store import ArtifactStore, open_store
+from jobs.cli import main
+from jobs.execute import execute
+from jobs.session import Session
+from tlgan.errors import RunFailed
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+Events = list[tuple[str, dict[str, Any]]]
+
+
+def test_two_workers_survive_the_death_of_one(
+    shared_ray: Any, session: Session, pretrain: Callable[..., Any], events: Events
+) -> None:
+    worker: list[int] = []
+    killed: list[int] = []
+
+    def kill_once(run: str, event: dict[str, Any]) -> None:
+        events.append((run, event))
+        if event["type"] == "started":
+            worker.append(event["pid"])
+        if event["type"] == "checkpoint" and not killed:
+            killed.append(worker[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    session.listener = kill_once
+    job = pretrain(resources__workers=2, train__kimg=24, checkpoint__every_kimg=4, train__batch_size=32)
+    record = execute(job, session)
+    assert killed
+    assert killed[0] != os.getpid()
+    assert record.state == "succeeded"
+    resumed = [event["nimg"] for _, event in events if event["type"] == "resumed"]
+    assert resumed
+    assert resumed[0] >= 4000, "it went on from a checkpoint, not from the start"
+    started = next(event for _, event in events if event["type"] == "started")
+    assert started["workers"] == 2
+    last = max(event["nimg"] for _, event in events if event["type"] == "progress")
+    assert last == 24000
+    assert session.artifacts.verify(record.outputs[0]["ref"], full=True).ok
+
+
+def test_a_worker_that_diverges_is_not_restarted(
+    shared_ray: Any, session: Session, pretrain: Callable[..., Any], events: Events
+) -> None:
+    job = pretrain(resources__workers=2, train__lr_g=1e30, train__lr_d=1e30)
+    with pytest.raises(RunFailed, match="diverged"):
+        execute(job, session)
+    assert sum(event["type"] == "started" for _, event in events) == 1
+    assert "diverged" in (session.runs.get("tiny").reason or "")
+
+
+@pytest.fixture
+def sweep() -> dict[str, Any]:
+    return {
+        "kind": "sweep",
+        "name": "search",
+        "base": {
+            "kind": "finetune",
+            "name": "child",
+            "init_from": {"artifact": "tiny-gan:latest"},
+            "data": {"source": "digits", "split": "train", "limit": 100},
+            "train": {"kimg": 4, "batch_size": 32},
+            "transfer": {"method": "freeze"},
+            "evaluation": {"samples": 64, "data": {"source": "digits", "split": "test"}},
+        },
+        "space": {
+            "transfer.freeze_d": {"choice": [0, 2]},
+            "train.lr_d": {"choice": [2.0e-4, 1.0e30]},
+        },
+        "search": {"algo": "grid", "trials": 4, "parallel": 2},
+        "early_stop": {"scheduler": "asha", "grace_kimg": 1, "eta": 2},
+        "objective": {"metric": "kid", "mode": "min"},
+        "output": {"artifact": "found", "aliases": ["best"]},
+    }
+
+
+def features(session: Session) -> None:
+    """A small stand-in for the embedded extractor: the same kind of artifact, trained for seconds."""
+    spec = {"kind": "classifier", "name": "glyph-features", "data": {"source": "digits"}, "model": {"width": 8}}
+    execute(parse_job({**spec, "train": {"kimg": 2, "batch_size": 64}}), session)
+
+
+def test_a_sweep_publishes_its_best_and_survives_failing_trials(
+    shared_ray: Any, session: Session, pretrain: Callable[..., Any], sweep: dict[str, Any], events: Events
+) -> None:
+    parent = execute(pretrain(), session)
+    features(session)
+    record = execute(parse_job(sweep), session)
+    best = session.artifacts.resolve("found:best")
+    assert [p.digest for p in best.parents if p.role == "init_from"] == [parent.outputs[0]["digest"]]
+    rows = session.runs.get_json(record.id, "leaderboard.json")
+    assert [row["state"] == "failed" for row in rows] == [False, False, True, True]
+    assert rows[0]["objective"] <= rows[1]["objective"]
+    assert all("diverged" in row["reason"] for row in rows[2:])
+    assert best.facts["trial"] == rows[0]["trial"]
+    assert best.facts["params"] == rows[0]["params"]
+    kid = next(m for m in best.metrics if m["name"] == "kid")
+    assert kid["protocol"]["samples_fake"] == 128, "the winner is measured again with more samples"
+    for row in rows[:2]:
+        grid = session.artifacts.store.get(f"runs/{record.id}/trials/{row['trial']}/grid.png")
+        assert grid.startswith(b"\x89PNG")
+    nimg = [event["nimg"] for _, event in events if event["type"] == "trial" and event["objective"] is not None]
+    assert min(nimg) <= 1024 + 32, "the objective is reported at the first rung already"
+
+    events.clear()
+    assert execute(parse_job(sweep), session).id == record.id
+    assert [event["type"] for _, event in events] == ["cached"]
+
+
+def test_a_sweep_of_failures_fails_with_the_reason(
+    shared_ray: Any, session: Session, pretrain: Callable[..., Any], sweep: dict[str, Any]
+) -> None:
+    execute(pretrain(), session)
+    features(session)
+    sweep["space"] = {"train.lr_d": {"choice": [1.0e30]}}
+    with pytest.raises(RunFailed, match="all 1 trials failed: training diverged"):
+        execute(parse_job(sweep), session)
+    assert session.artifacts.versions("found") == []
+
+
+QUICK = [
+    "features.train.kimg=4",
+    "base.train.kimg=4",
+    "base.model.width=8",
+    "base.checkpoint.every_kimg=2",
+    "base.data.limit=2000",
+    "base.evaluation.samples=64",
+    "tune.base.train.kimg=2",
+    "tune.base.evaluation.samples=64",
+    "tune.search.trials=2",
+    "tune.early_stop.grace_kimg=1",
+    "eval.samples=64",
+    "eval.gate.kid=< 1000",
+]
+
+
+@pytest.mark.parametrize("server", ["directory", "rclone_server", "moto_server"])
+def test_quickstart_from_nothing_to_a_report(
+    shared_ray: Any,
+    server: str,
+    workdir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The main job, end to end and short, on a directory and on real S3 servers."""
+    store = "store"
+    if server != "directory":
+        s3: S3Server = request.getfixturevalue(server)
+        s3.use(monkeypatch)
+        store = f"s3://{s3.new_bucket()}/tlgan"
+    arguments = ["quickstart", "out", "--store", store, "--json", *(a for o in QUICK for a in ("-s", o))]
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    made = json.loads(out)
+    for name in ("report", "grid", "interpolation"):
+        assert Path(made[name]).stat().st_size > 500
+    assert len(list(Path(made["images"]).glob("*.png"))) == 64
+    assert "<svg" in Path(made["report"]).read_text()
+    tree = ArtifactStore(open_store(store)).lineage("digits32:best")
+    roles = {(p["role"], p["kind"]) for p in tree["parents"] if not p.get("external")}
+    assert ("init_from", "gan") in roles
+    assert ("extractor", "classifier") in roles
+    base = next(p for p in tree["parents"] if p["role"] == "init_from")
+    data = [p["asked"] for node in (tree, base) for p in node["parents"] if p["role"] == "data"]
+    assert any("digits" in text for text in data)
+    assert any("glyphs" in text for text in data)
+
+    begun = time.monotonic()
+    assert main(arguments) == 0
+    err = capsys.readouterr().err
+    assert err.count('"type":"cached"') + err.count('"type": "cached"') == 4, "all but the images are unchanged"
+    assert time.monotonic() - begun < 60
