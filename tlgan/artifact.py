@@ -54,11 +54,13 @@ def describe(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(file.read_text())
         version = document["format"]
-        dict(document["networks"])
+        well_formed = version != MODEL_FORMAT or isinstance(document["networks"], dict)
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{file} is not a model description: {error}") from error
     if version != MODEL_FORMAT:
         raise SpecError(f"{file} has format {version}; this tlgan reads {MODEL_FORMAT}", hint="upgrade tlgan")
+    if not well_formed:
+        raise IntegrityError(f"{file} is not a model description: its networks are no object")
     return dict(document)
 
 

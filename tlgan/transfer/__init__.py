@@ -83,7 +83,7 @@ def _adapt(source: Network, which: str, channels: int, seed: int, coverage: Cove
     own, theirs = network.state_dict(), source.state_dict()
     matched: dict[str, Tensor] = {}
     reshaped: dict[str, Tensor] = {}
-    for name in own.keys() & theirs.keys():
+    for name in (name for name in own if name in theirs):
         if own[name].shape == theirs[name].shape:
             matched[name] = theirs[name]
         elif (fitted := _fit_channels(theirs[name], own[name].shape, source.role)) is not None:
@@ -111,8 +111,8 @@ def _fit_channels(tensor: Tensor, shape: torch.Size, role: str) -> Tensor | None
     (under spectral normalisation, that response times a constant).
     """
     differing = [axis for axis, (a, b) in enumerate(zip(tensor.shape, shape, strict=False)) if a != b]
-    if tensor.dim() != len(shape) or len(differing) != 1:
-        return None
+    if tensor.dim() != len(shape) or len(differing) != 1 or (role == "D" and tensor.dim() == 1):
+        return None  # nothing of one dimension in D counts image channels
     axis = differing[0]
     old, new = tensor.shape[axis], shape[axis]
     if {old, new} != {1, 3}:
