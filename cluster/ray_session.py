@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,6 +39,7 @@ class RaySession:
         self.address = address or os.environ.get("RAY_ADDRESS")
         self.log_file = log_file
         self._mine = False
+        self._lock = threading.Lock()
         self._handler: logging.Handler | None = None
 
     def check(self, resources: ResourcesSpec, parallel: int = 1) -> None:
@@ -62,6 +64,10 @@ class RaySession:
 
     def connect(self) -> Any:
         """The ray module, initialised. Raises `BackendError` when the address does not answer."""
+        with self._lock:  # stages of a pipeline come here side by side
+            return self._connect()
+
+    def _connect(self) -> Any:
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         import ray

@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.checkpoints import Checkpoints
 from cluster.events import EventWriter
 from cluster.runs import Runs
-from cluster.store import ArtifactStore, open_store
+from cluster.store import ArtifactStore, Store, open_store
 from tlgan.recipe import DataSpec, Recipe
 
 log = logging.getLogger("tlgan.task")
@@ -41,7 +41,10 @@ class GanTask:
     threads: int | None = None
     checkpoints_to_store: bool = True
     objective: tuple[str, str] | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    endpoint: str | None = None  # of an S3 server; keys come from each node's own environment
+
+    def open_store(self) -> Store:
+        return open_store(self.store, endpoint=self.endpoint)
 
 
 @dataclass
@@ -65,7 +68,7 @@ def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
         torch.set_num_threads(task.threads)
     world = World.current()
     recipe = Recipe.model_validate(task.recipe)
-    artifacts = ArtifactStore(open_store(task.store))
+    artifacts = ArtifactStore(task.open_store())
     workdir = Path(task.workdir)
     dataset = dataset_of(recipe.data, recipe.model.resolution, artifacts, recipe.model.channels)
     parent = artifacts.pull(task.parent) if task.parent else None

@@ -14,7 +14,6 @@ from cluster.events import Event, Follower
 from cluster.ray_session import RaySession
 from cluster.runs import Runs
 from cluster.sections import ResourcesSpec
-from cluster.store import open_store
 from cluster.task import GanTask, TaskHooks, run_gan
 from tlgan import errors
 from tlgan.errors import BackendError, RunFailed, TlganError
@@ -33,7 +32,7 @@ def train_on_ray(session: RaySession, task: GanTask, resources: ResourcesSpec, l
     per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
     if use_gpu:
         per_worker["GPU"] = resources.gpus_per_worker
-    store = open_store(task.store)
+    store = task.open_store()
     with (
         tempfile.TemporaryDirectory(prefix="tlgan-train-") as bookkeeping,
         Follower(store, task.run, listener or _ignore),
@@ -56,7 +55,7 @@ def train_on_ray(session: RaySession, task: GanTask, resources: ResourcesSpec, l
             raise _recorded_error(task) or cause_of(error) from error
     if recorded := _recorded_error(task):
         raise recorded
-    return not store_says_stopped(task)
+    return store.head(f"runs/{root_of(task)}/stop.json") is None
 
 
 def _ignore(event: Event) -> None:
@@ -66,7 +65,7 @@ def _ignore(event: Event) -> None:
 def _worker(config: dict[str, Any]) -> None:
     """One rank. Errors that a restart can't mend are written down, and the restarted workers leave at once."""
     task = GanTask(**config)
-    runs = Runs(open_store(task.store))
+    runs = Runs(task.open_store())
     if runs.get_json(task.run, ERROR) is not None:
         return
     try:
@@ -81,7 +80,7 @@ def _worker(config: dict[str, Any]) -> None:
 
 
 def _recorded_error(task: GanTask) -> TlganError | None:
-    found = Runs(open_store(task.store)).get_json(task.run, ERROR)
+    found = Runs(task.open_store()).get_json(task.run, ERROR)
     if found is None:
         return None
     kind = getattr(errors, found["type"], RunFailed)
@@ -93,19 +92,20 @@ def stop_signal(task: GanTask) -> Any:
     """A function that asks the store, every two seconds at the most, whether a person wants the run to stop."""
     import time
 
-    store, last = open_store(task.store), [0.0]
+    store, last = task.open_store(), [0.0]
 
     def should_stop() -> bool:
         if time.monotonic() - last[0] < 2.0:
             return False
         last[0] = time.monotonic()
-        return store.head(f"runs/{task.run}/stop.json") is not None
+        return store.head(f"runs/{root_of(task)}/stop.json") is not None
 
     return should_stop
 
 
-def store_says_stopped(task: GanTask) -> bool:
-    return open_store(task.store).head(f"runs/{task.run}/stop.json") is not None
+def root_of(task: GanTask) -> str:
+    """The run that a person knows: a trial's is its sweep."""
+    return task.run.partition("/")[0]
 
 
 def cause_of(error: BaseException) -> TlganError:

@@ -19,10 +19,10 @@ from cluster.job import SweepJob
 from cluster.ray_session import RaySession
 from cluster.runs import Runs
 from cluster.space import Space
-from cluster.store import open_store
 from cluster.task import GanTask, TaskHooks, run_gan
-from cluster.trainer import cause_of
+from cluster.trainer import cause_of, stop_signal
 from cluster.trial import Trial, ended
+from tlgan.errors import RunStopped
 
 Params = dict[str, Any]
 __all__ = ["Trial", "rungs", "sample", "search"]
@@ -93,7 +93,7 @@ def search(
             ),
         )
         results = tuner.fit()
-    runs = Runs(open_store(next(iter(tasks.values())).store))
+    runs = Runs(next(iter(tasks.values())).open_store())
     for result in (results[i] for i in range(len(results))):
         name = result.config["trial"] if result.config else None
         if name is not None:
@@ -118,7 +118,7 @@ def _run_trial(config: dict[str, Any], tasks: dict[str, dict[str, Any]], metric:
     from ray import tune
 
     task = GanTask(**tasks[config["trial"]])
-    runs = Runs(open_store(task.store))
+    runs = Runs(task.open_store())
 
     def measured(nimg: int, values: dict[str, float]) -> None:
         if not math.isfinite(values[metric]):
@@ -126,7 +126,8 @@ def _run_trial(config: dict[str, Any], tasks: dict[str, dict[str, Any]], metric:
         tune.report({"nimg": nimg, **values})
 
     try:
-        run_gan(task, TaskHooks(measured=measured))
+        if not run_gan(task, TaskHooks(measured=measured, should_stop=stop_signal(task))):
+            raise RunStopped("stopped by a person")
     except Exception as error:
         runs.put_json(task.run, "error.json", {"message": str(error) or type(error).__name__})
         raise

@@ -38,11 +38,10 @@ def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
     failure: BaseException | None = None
     with ThreadPoolExecutor(max_workers=max(1, len(waiting)), thread_name_prefix="stage") as pool:
         while waiting or running:
-            if failure is None:
-                for name in [n for n in waiting if _ready(n, job, done, set(running.values()))]:
+            for name in list(waiting) if failure is None else []:
+                if _ready(name, job, done, set(running.values())):
                     waiting.remove(name)
-                    stage = with_inputs(job.stages[name].run, _made(done, session))
-                    session.listener(run_id, {"type": "stage", "stage": name, "state": "running", "kind": stage.kind})
+                    stage = with_inputs(job.stages[name].run, _made(done))
                     running[pool.submit(execute, stage, session)] = name
             if not running:
                 break
@@ -77,8 +76,8 @@ def demand(job: Job) -> int:
     return cores()
 
 
-def _made(done: Mapping[str, RunRecord], session: Session) -> dict[str, str]:
-    """Stage -> pinned reference of what it made; a stage that measures hands on what it measured."""
+def _made(done: Mapping[str, RunRecord]) -> dict[str, str]:
+    """Stage -> pinned reference of what it made."""
     return {name: record.outputs[-1]["ref"] for name, record in done.items() if record.outputs}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,25 @@ class Session:
     def workdir(self, run_id: str) -> Path:
         """This machine's scratch of a run: checkpoints until they are published."""
         return self.work / run_id
+
+    @contextmanager
+    def passing_on_interrupts(self, run_id: str) -> Iterator[None]:
+        """While it lasts, an interrupt is written into the store, where workers on other machines look for it."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.is_set():
+                if self.interrupted.wait(0.2):
+                    self.runs.put_json(run_id, "stop.json", {})
+                    return
+
+        thread = threading.Thread(target=watch, daemon=True, name="tlgan-interrupts")
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def __enter__(self) -> Session:
         return self

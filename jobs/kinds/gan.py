@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.job import FinetuneJob, GanJob, PretrainJob
+from cluster.store import s3_endpoint
 from cluster.task import GanTask, TaskHooks, run_gan
 from cluster.trainer import stop_signal, train_on_ray
 from jobs.execute import Outcome, forget_progress
@@ -65,7 +66,8 @@ def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
     job = plan.job
     assert isinstance(job, GanJob)
     if job.resources.workers:
-        finished = train_on_ray(session.ray, task, job.resources, lambda event: session.listener(run_id, event))
+        with session.passing_on_interrupts(run_id):
+            finished = train_on_ray(session.ray, task, job.resources, lambda event: session.listener(run_id, event))
     else:
         asked = stop_signal(task)
         hooks = TaskHooks(
@@ -87,6 +89,7 @@ def task_of(plan: Plan, session: Session, run_id: str, **changes: Any) -> GanTas
     fields: dict[str, Any] = {
         "run": run_id,
         "store": session.artifacts.url,
+        "endpoint": s3_endpoint(),
         "recipe": recipe.model_dump(mode="json"),
         "workdir": str(session.workdir(run_id)),
         "parent": next((p.ref for p in plan.parents if p.role == "init_from"), None),

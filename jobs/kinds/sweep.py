@@ -15,7 +15,7 @@ from jobs.execute import Outcome
 from jobs.kinds.gan import publish, recipe_of, task_of
 from jobs.pin import Plan, pin_recipe
 from jobs.session import Session
-from tlgan.errors import RunFailed, SpecError
+from tlgan.errors import RunFailed, RunStopped, SpecError
 from tlgan.manifest import FileEntry, Manifest
 from tlgan.recipe import Recipe
 
@@ -75,7 +75,10 @@ def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
     tasks = {trial.trial: desk.task(trial) for trial in trials if trial.state not in ENDED}
     try:
         if tasks:
-            trials = search(session.ray, job, trials, tasks, desk.tell)
+            with session.passing_on_interrupts(run_id):
+                trials = search(session.ray, job, trials, tasks, desk.tell)
+        if session.runs.get_json(run_id, "stop.json") is not None:
+            raise RunStopped(f"sweep {run_id} was stopped", hint="the same command runs the trials that are left")
         ranked = desk.rank(trials)
         winner, metrics = desk.finals(ranked)
         manifest = desk.publish(winner, metrics)

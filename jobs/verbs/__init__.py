@@ -25,6 +25,7 @@ VERBS: dict[str, Verb] = {
     "validate": Verb("jobs.verbs.check:validate", "check"),
     "schema": Verb("jobs.verbs.check:schema", "check"),
     "run": Verb("jobs.verbs.run:run", "run"),
+    "evaluate": Verb("jobs.verbs.run:evaluate", "use"),
     "ls": Verb("jobs.verbs.watch:ls", "watch"),
     "show": Verb("jobs.verbs.watch:show", "watch"),
     "metrics": Verb("jobs.verbs.watch:metrics", "watch"),
@@ -32,6 +33,7 @@ VERBS: dict[str, Verb] = {
     "grid": Verb("jobs.verbs.watch:grid", "watch"),
     "stop": Verb("jobs.verbs.watch:stop", "control"),
     "sweep leaderboard": Verb("jobs.verbs.watch:leaderboard", "sweep"),
+    "sweep report": Verb("jobs.verbs.report:report", "sweep"),
     "pull": Verb("jobs.verbs.artifacts:pull", "artifacts"),
     "push": Verb("jobs.verbs.artifacts:push", "artifacts"),
     "artifact ls": Verb("jobs.verbs.artifacts:ls", "artifacts"),
@@ -44,6 +46,7 @@ VERBS: dict[str, Verb] = {
     "data pack": Verb("jobs.verbs.data:pack", "data"),
     "data show": Verb("jobs.verbs.data:show", "data"),
     "config show": Verb("jobs.verbs.other:config_show", "other"),
+    "report": Verb("jobs.verbs.report:report", "other"),
     "completion": Verb("jobs.verbs.other:completion", "other"),
     "version": Verb("jobs.verbs.other:version", "other"),
 }

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.options import SetOption
-from jobs.output import Context
+from jobs.output import Context, table
 
 RERUN = "Run again what was done before with the same recipe and inputs."
 
@@ -31,6 +31,39 @@ def run(
     job = load_spec(spec, set or [])
     record = run_attached(ctx, job, fresh=fresh)
     ctx.emit(record.summary(), lambda: "\n".join(o["ref"] for o in record.outputs) or record.id)
+
+
+def evaluate(
+    ctx: Context,
+    ref: Annotated[str, typer.Argument(metavar="REF", help="name:alias or name@digest.")],
+    data: Annotated[str, typer.Option("--data", "-d", help="Reference images: a source, a folder or a dataset artifact.")],
+    metrics: Annotated[str, typer.Option("--metrics", "-m", help="Separated by commas.")] = "fid,kid,precision,recall",
+    samples: Annotated[int, typer.Option("--samples", min=16, help="Generated images.")] = 2000,
+    set: SetOption = None,
+) -> None:
+    """Measure a published generator against reference images. -s changes the rest, as in -s data.split=test."""
+    from cluster.specfile import parse_job
+    from tlgan.naming import ArtifactRef
+
+    name = ArtifactRef.parse(ref).name
+    spec = {"kind": "evaluate", "name": f"{name}-eval", "target": {"artifact": ref}, "data": _data_of(data)}
+    job = parse_job({**spec, "metrics": metrics.split(","), "samples": samples}, set or [])
+    record = run_attached(ctx, job)
+    from cluster.runs import Runs
+
+    rows = Runs(ctx.open_store().store).metrics(record.id)
+    ctx.emit(rows, table([[row["name"], f"{row['value']:.6g}"] for row in rows], ["METRIC", "VALUE"]))
+
+
+def _data_of(text: str) -> dict[str, str]:
+    """A source's name, a folder, or a reference, as the `data` section of a spec."""
+    from tlgan.registry import SOURCES
+
+    if Path(text).is_dir():
+        return {"source": "folder", "path": text}
+    if text.partition(":")[0] in SOURCES:
+        return {"source": text}
+    return {"artifact": text}
 
 
 def run_attached(ctx: Context, job: Any, *, fresh: bool = False) -> Any:

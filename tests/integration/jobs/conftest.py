@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import KEY, SECRET
 
 from cluster.ray_session import RaySession
 from cluster.specfile import parse_job
@@ -16,9 +17,16 @@ from jobs.session import Session
 
 @pytest.fixture(scope="session")
 def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    session = RaySession(log_file=tmp_path_factory.mktemp("ray") / "ray.log")
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # a cluster's nodes have the store's keys; its address comes with the task
+        patch.setenv("AWS_ACCESS_KEY_ID", KEY)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        patch.setenv("AWS_REGION", "us-east-1")
+        session = RaySession(log_file=tmp_path_factory.mktemp("ray") / "ray.log")
+        ray = session.connect()
     try:
-        yield session.connect()
+        yield ray
     finally:
         session.close()
 
