@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from tlgan.report.model import Axis, Curve, Frame, ReportData, RunSection, SweepSection
+from tlgan.report.model import Axis, Curve, ReportData, RunSection, SweepSection
 
+T = TypeVar("T")
 MAX_POINTS = 800  # a curve; more cannot be told apart on a screen
 MAX_FRAMES = 60  # a run
 FRAME_BYTES = 8 << 20  # all films of the page together, before base64
@@ -43,24 +44,24 @@ def _thinned(curves: Sequence[Curve]) -> tuple[Curve, ...]:
     return tuple(thin_curve(curve) for curve in curves)
 
 
-def thin_frames(frames: Sequence[Frame], most: int) -> tuple[Frame, ...]:
-    """At most `most` (at least 2) frames, evenly spaced, with the first and the last."""
-    if len(frames) <= most:
-        return tuple(frames)
+def evenly(items: Sequence[T], most: int) -> tuple[T, ...]:
+    """At most `most` (at least 2) items, evenly spaced, with the first and the last."""
+    if len(items) <= most:
+        return tuple(items)
     most = max(2, most)
-    return tuple(frames[round(i * (len(frames) - 1) / (most - 1))] for i in range(most))
+    return tuple(items[round(i * (len(items) - 1) / (most - 1))] for i in range(most))
 
 
 def _within_budget(runs: Sequence[RunSection]) -> list[RunSection]:
     """Halves the heaviest film until all films together keep to `FRAME_BYTES`."""
-    films = [thin_frames(run.frames, MAX_FRAMES) for run in runs]
+    films = [evenly(run.frames, MAX_FRAMES) for run in runs]
     weights = [sum(len(frame.png) for frame in film) for film in films]
     while sum(weights) > FRAME_BYTES:
         shortenable = [i for i, film in enumerate(films) if len(film) > 2]
         if not shortenable:
             break
         heaviest = max(shortenable, key=weights.__getitem__)
-        films[heaviest] = thin_frames(films[heaviest], (len(films[heaviest]) + 1) // 2)
+        films[heaviest] = evenly(films[heaviest], (len(films[heaviest]) + 1) // 2)
         weights[heaviest] = sum(len(frame.png) for frame in films[heaviest])
     return [replace(run, frames=film) for run, film in zip(runs, films, strict=True)]
 

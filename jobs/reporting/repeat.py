@@ -1,0 +1,99 @@
+"""How to do it again and how to use the result: commands that work as they stand, specs, recipes, versions."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import yaml
+
+import tlgan
+from cluster.store.base import scrub
+from jobs.reporting.family import Family
+from jobs.reporting.reader import Reader
+from jobs.reporting.result import Result
+from tlgan.manifest import Manifest
+from tlgan.report import Command, Document
+
+ALIASES = ("production", "best")  # shown rather than others; then the newest name, then the digest
+SPEC_OUT = "import json, sys; json.dump(json.load(sys.stdin)['spec'], sys.stdout, indent=1)"
+
+
+def commands_of(reader: Reader, family: Family, result: Result) -> tuple[Command, ...]:
+    run, name = family.subject.id, family.subject.name
+    url = scrub(reader.artifacts.url)
+    found = [
+        Command("In the shell from which you ask", f"export TLGAN_STORE={_quoted(url)}"),
+        Command(
+            "Run it again: the spec, from the record; what is unchanged is taken from the store, --fresh runs it anew",
+            f'tlgan show {run} --json | python3 -c "{SPEC_OUT}" > {name}.yaml\ntlgan run {name}.yaml',
+        ),
+    ]
+    if result.manifest is not None and result.manifest.kind == "gan":
+        ref = reference_of(reader, result.manifest)
+        found += [
+            Command("Draw images with the generator", f"tlgan generate {ref} --n 64 --seed 0 --out samples.png"),
+            Command("Fetch it, every byte verified", f"tlgan pull {ref}"),
+            Command("See what it was made from", f"tlgan artifact lineage {ref}"),
+        ]
+    sweep = next((record.id for record in reversed(family.own) if record.kind == "sweep"), None)
+    looks = [f"tlgan show {run}", *([f"tlgan sweep leaderboard {sweep}"] if sweep else []), f"tlgan report {run}"]
+    return (*found, Command("Look closer", "\n".join(looks)))
+
+
+def reference_of(reader: Reader, manifest: Manifest) -> str:
+    """An alias that points at the artifact now, else its digest."""
+    here = [name for name, alias in reader.artifacts.aliases(manifest.name).items() if alias.digest == manifest.digest]
+    chosen = next((alias for alias in (*ALIASES, *sorted(here)) if alias in here), None)
+    return f"{manifest.name}:{chosen}" if chosen else manifest.ref
+
+
+def recipes_of(reader: Reader, family: Family, result: Result) -> tuple[Document, ...]:
+    """The spec of the run; then of every artifact the recipe it was made with, nothing left to defaults."""
+    found = [Document(f"{family.subject.name}.yaml, the spec", to_yaml(family.subject.spec))]
+    for record in reversed(family.members):
+        for output in record.outputs:
+            manifest = reader.manifest(output["ref"], output["digest"])
+            if manifest and manifest.recipe:
+                title = f"{manifest.ref}, the whole recipe"
+                found.append(Document(title, to_yaml(_without_none(manifest.recipe))))
+        if not record.outputs and record.recipe:
+            found.append(Document(f"{record.name}, the whole recipe", to_yaml(_without_none(record.recipe))))
+    return tuple(found)
+
+
+def _without_none(value: Any) -> Any:
+    """A recipe without the fields that are left open."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value
+
+
+def to_yaml(value: Any) -> str:
+    """As a person would write it: innermost sections on one line."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+
+
+def environment_of(reader: Reader, family: Family) -> dict[str, str]:
+    subject = family.subject
+    found = {
+        "run": subject.id,
+        "store": scrub(reader.artifacts.url),
+        "ran on": subject.host,
+        "ran with": f"tlgan {subject.version}",
+        "attempt": str(subject.attempt) if subject.attempt > 1 else "",
+        "report made with": f"tlgan {tlgan.__version__}, Python {platform.python_version()}",
+    }
+    for package in ("torch", "ray"):
+        try:
+            found[f"{package} here"] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {key: value for key, value in found.items() if value}
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)
