@@ -10,7 +10,7 @@ from jobs.verbs.words import age_text, size_text
 
 Row = dict[str, Any]
 
-_WIDTH = 110
+_WIDTH = 100
 _RECIPE = ("learner", "data", "model", "loss", "transfer", "augment", "train", "metrics", "evaluation")
 _LONG = 60  # a value longer than this is left to --json
 
