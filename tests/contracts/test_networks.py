@@ -61,8 +61,9 @@ def test_backward_reaches_every_parameter(arch: str, side: int, role: str, spect
     net(inputs(role, side, count=3)).square().sum().backward()
     unreached = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert unreached == []
-    weights = [name for name, p in net.named_parameters() if p.dim() > 1 and not p.grad.any()]
-    assert weights == []
+    sizes = {name: p.grad.norm().item() for name, p in net.named_parameters()}
+    useless = [name for name, size in sizes.items() if size < 1e-5 * max(sizes.values())]  # as a bias before batch norm
+    assert useless == []
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -1,6 +1,7 @@
 """SNGAN's residual networks (Miyato et al. 2018, after Gulrajani et al. 2017), 32 to 128 px.
 
-Departures: batch norm in G uses the global batch; G starts from a linear layer inside its first block `b4`.
+Departures: batch norm in G uses the global batch; G starts from a linear layer inside its first block `b4`; convolutions
+whose bias the next batch norm would subtract have none, for Adam would make a random walk of its rounding errors.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ class UpBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = BatchNorm2d(inputs), BatchNorm2d(outputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.skip = nn.Conv2d(inputs, outputs, 1)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.interpolate(F.relu(self.norm1(x)), scale_factor=2))
@@ -126,7 +127,8 @@ def initialise(module: nn.Module) -> None:
     """Glorot uniform with zero biases, gain sqrt(2) in 3x3 convolutions."""
     if isinstance(module, nn.Conv2d):
         nn.init.xavier_uniform_(module.weight, gain=2**0.5 if module.kernel_size[0] > 1 else 1.0)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)

@@ -1,0 +1,49 @@
+"""One rank of trainings under torchrun's variables: `python rank.py CASES.json DIR` writes `DIR/<case>-<rank>.safetensors`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from tiny_gan import dataset, flat, new_learner, run_steps
+
+from tlgan.distributed import World
+from tlgan.learners.gan import GanLearner
+from tlgan.recipe import Recipe
+from tlgan.transfer import start_from
+
+STEPS = 10
+
+
+def train(of: Recipe, parent: Path | None, world: World) -> tuple[GanLearner, dict[str, float]]:
+    """The learner after `STEPS` steps, and its last statistics, averaged over ranks."""
+    if of.transfer is None or parent is None:
+        learner = new_learner(of, world=world)
+    else:
+        start = start_from(parent, of, 1)
+        learner = GanLearner(of, start.G, start.D, world, start.G_ema)
+    run_steps(learner, dataset(), STEPS - 1)
+    last = run_steps(learner, dataset(), 1, first=STEPS - 1)[0]
+    return learner, world.mean_over_ranks({name: torch.tensor(value) for name, value in last.items()})
+
+
+def main(cases: str, into: str) -> None:
+    dist.init_process_group("gloo")
+    world = World.current("cpu")
+    for number, case in enumerate(json.loads(Path(cases).read_text())):
+        parent = Path(case["parent"]) if case["parent"] else None
+        learner, stats = train(Recipe.model_validate(case["recipe"]), parent, world)
+        state = {name: t.contiguous() for name, t in flat(learner.state_dict()).items()}
+        dest = Path(into) / f"{number}-{world.rank}"
+        save_file(state, f"{dest}.safetensors", metadata={"stats": json.dumps(stats)})
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,119 @@
+"""The update does not depend on the number of workers: two processes over gloo against one, at the same global batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rank import STEPS, train
+from safetensors import safe_open
+from safetensors.torch import load_file
+from tiny_gan import differing, flat, pair, recipe
+
+from tlgan.artifact import save_networks
+from tlgan.distributed import World
+from tlgan.models import build_pair
+from tlgan.recipe import Recipe
+from tlgan.transfer import start_from
+
+RANKS = 2
+CASES: dict[str, dict[str, Any]] = {
+    "dcgan, lazy r1, flips": {"loss": {"r1": 0.5, "r1_interval": 3}, "flip": True},
+    "resnet, hinge, diffaugment": {
+        "model": {"arch": "resnet"},
+        "loss": {"name": "hinge"},
+        "augment": {"name": "diffaugment"},
+    },
+    "wasserstein, gp, n_critic": {
+        "model": {"spectral_norm": False},
+        "loss": {"name": "wasserstein", "gp": 10.0},
+        "n_critic": 3,
+    },
+    "freeze": {"transfer": {"method": "freeze", "freeze_d": 1, "freeze_g": 2}, "loss": {"r1": 0.5, "r1_interval": 2}},
+    "scale_shift": {"transfer": {"method": "scale_shift", "freeze_d": 3}},
+}
+
+
+def recipes() -> dict[str, Recipe]:
+    return {name: recipe(batch_size=8, lr_g=1e-4, lr_d=1e-4, **case) for name, case in CASES.items()}
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("parent")
+    G, D = pair(seed=1)
+    save_networks(path, {"G_ema": G, "D": D}, type="gan")
+    return path
+
+
+@pytest.fixture(scope="module")
+def both_ranks(parent: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which two processes left their states of every case."""
+    folder = tmp_path_factory.mktemp("ranks")
+    cases = [
+        {"recipe": of.model_dump(mode="json"), "parent": str(parent) if of.transfer else None}
+        for of in recipes().values()
+    ]
+    (folder / "cases.json").write_text(json.dumps(cases))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(Path(__file__).with_name("rank.py")), str(folder / "cases.json"), str(folder)]
+    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(RANKS)}
+    workers = [
+        subprocess.Popen(command, env={**common, "RANK": str(r), "LOCAL_RANK": str(r)}, stderr=subprocess.PIPE)
+        for r in range(RANKS)
+    ]
+    try:
+        errors = [worker.communicate(timeout=120)[1].decode() for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0] * RANKS, "\n".join(errors)
+    return folder
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_two_processes_take_the_steps_of_one(case: str, both_ranks: Path, parent: Path) -> None:
+    number = list(CASES).index(case)
+    of = recipes()[case]
+    learner, stats = train(of, parent if of.transfer else None, World())
+    alone = flat(learner.state_dict())
+    together = load_file(both_ranks / f"{number}-0.safetensors")
+    assert together.keys() == alone.keys()
+    before = flat(networks_before(of, parent))
+    far = {}
+    for name, value in alone.items():
+        off = (together[name].double() - value.double()).norm().item()
+        way = (value.double() - before[name].double()).norm().item() if name in before else value.double().norm().item()
+        # rounding, and what Adam makes of it where a gradient is next to nothing: little against the way that was gone
+        if off > 1e-5 * value.double().norm().item() + 0.01 * way + 1e-7:
+            far[name] = (off, way)
+    assert far == {}
+    with safe_open(both_ranks / f"{number}-0.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["stats"]) == pytest.approx(stats, rel=1e-3, abs=1e-5)
+
+
+def networks_before(of: Recipe, parent: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """The networks before the first step."""
+    if of.transfer is None:
+        G, D = build_pair(of.model, 1, of.train.seed)
+        return {"G": G.state_dict(), "D": D.state_dict(), "G_ema": G.state_dict()}
+    start = start_from(parent, of, 1)
+    return {"G": start.G.state_dict(), "D": start.D.state_dict(), "G_ema": start.G_ema.state_dict()}
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_ranks_are_equal_to_the_bit(case: str, both_ranks: Path) -> None:
+    number = list(CASES).index(case)
+    first, second = (load_file(both_ranks / f"{number}-{rank}.safetensors") for rank in range(RANKS))
+    assert differing(first, second) == []
+    assert STEPS == 10
+    assert all(value == STEPS for name, value in first.items() if name.startswith("opt_G") and name.endswith("/step"))
