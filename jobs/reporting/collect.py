@@ -64,7 +64,7 @@ def training_of(reader: Reader, family: Family) -> tuple[RunSection, ...]:
         if row:
             best = "published" if record.facts.get("winner") == row["trial"] else "best so far"
             of = count(len(board_of(reader, record)), "trial")
-            sections.append(trial_section(reader, record, row, f"{best} of {of}"))
+            sections.append(trial_section(reader, record, row, f"{best}, out of {of}"))
     return tuple(sections)
 
 
@@ -72,7 +72,7 @@ def samples_of(reader: Reader, result: Result, runs: tuple[RunSection, ...]) -> 
     """The published generator's grid; before there is one, the newest grid of the training."""
     if result.manifest is not None:
         png = reader.file(result.manifest, "grid.png")
-        return Picture(png, f"{result.manifest.ref}, not picked by hand") if png else None
+        return Picture(png, f"by {result.manifest.name}, not picked by hand") if png else None
     frame = next((run.frames[-1] for run in runs if run.frames), None)
     return Picture(frame.png, f"after {number(frame.kimg)} kimg") if frame else None
 

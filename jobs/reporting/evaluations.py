@@ -12,6 +12,19 @@ from jobs.reporting.words import better_of
 from tlgan.report import Evaluation, MetricRow
 
 Gates = dict[str, tuple[str, bool]]
+PROTOCOL = (
+    "data",
+    "extractor",
+    "samples_fake",
+    "samples_real",
+    "reference",
+    "seed",
+    "ema",
+    "estimator",
+    "kernel",
+    "resize",
+)
+"""What to tell first; the rest follows as it is stored."""
 
 
 def evaluations_of(reader: Reader, family: Family) -> tuple[Evaluation, ...]:
@@ -46,9 +59,14 @@ def _rows(metrics: Iterable[dict[str, Any]], gates: Gates) -> list[MetricRow]:
     for metric in metrics:
         gate, passed = gates.get(metric["name"], (None, None))
         value = float("nan") if metric["value"] is None else float(metric["value"])
-        protocol = {key: item for key, item in (metric.get("protocol") or {}).items() if item is not None}
+        protocol = _ordered(metric.get("protocol") or {})
         rows.append(MetricRow(metric["name"], value, protocol, better_of(metric["name"]), gate, passed))
     return rows
+
+
+def _ordered(protocol: dict[str, Any]) -> dict[str, Any]:
+    keys = dict.fromkeys([*(key for key in PROTOCOL if key in protocol), *protocol])
+    return {key: protocol[key] for key in keys if protocol[key] is not None}
 
 
 def _evaluation(reader: Reader, record: RunRecord) -> Evaluation:

@@ -56,14 +56,24 @@ def stages_of(reader: Reader, pipeline: RunRecord) -> dict[str, RunRecord | None
     """As recorded at the pipeline's end; one that did not get there is matched with the runs of equal specs."""
     recorded = pipeline.facts.get("stages")
     if recorded:
-        return {name: reader.record(stage["run"]) for name, stage in recorded.items()}
+        return {name: reader.record(stage["run"]) for name, stage in _sorted(pipeline, recorded)}
     candidates = [r for r in reader.runs.list() if not (pipeline.finished and r.created > pipeline.finished)]
     stages: dict[str, RunRecord | None] = {}
-    for name, stage in _in_order(pipeline.spec.get("stages", {})):
+    for name, stage in stages_in_order(pipeline.spec.get("stages", {})):
         wanted = with_outputs(stage["run"], stages)
-        matching = [r for r in candidates if r.name == wanted["name"] and r.spec == wanted and _took_part(r, pipeline)]
+        matching = [
+            r
+            for r in candidates
+            if r.name == wanted["name"] and r.spec == {"version": 1, **wanted} and _took_part(r, pipeline)
+        ]
         stages[name] = matching[0] if matching else None
-    return {name: stages.get(name) for name in pipeline.spec.get("stages", {})}
+    return stages
+
+
+def _sorted(pipeline: RunRecord, recorded: dict[str, Any]) -> list[tuple[str, Any]]:
+    """As they ran: the store sorts by name."""
+    order = [name for name, _ in stages_in_order(pipeline.spec.get("stages", {}))]
+    return sorted(recorded.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order))
 
 
 def _took_part(record: RunRecord, pipeline: RunRecord) -> bool:
@@ -71,8 +81,8 @@ def _took_part(record: RunRecord, pipeline: RunRecord) -> bool:
     return record.state == "succeeded" or (record.started or "") >= (pipeline.started or "")
 
 
-def _in_order(stages: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Each after the stages it needs."""
+def stages_in_order(stages: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Each after the stages it needs; of a cycle, which no valid pipeline has, those before it."""
     order: dict[str, Any] = {}
     while len(order) < len(stages):
         ready = [n for n in stages if n not in order and all(need in order for need in stages[n].get("needs", []))]

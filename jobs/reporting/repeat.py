@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -10,24 +11,26 @@ import yaml
 
 import tlgan
 from cluster.store.base import scrub
-from jobs.reporting.family import Family
+from jobs.reporting.family import Family, stages_in_order
 from jobs.reporting.reader import Reader
 from jobs.reporting.result import Result
+from tlgan.errors import TlganError
 from tlgan.manifest import Manifest
+from tlgan.recipe import ClassifierRecipe, Recipe
 from tlgan.report import Command, Document
 
 ALIASES = ("production", "best")  # shown rather than others; then the newest name, then the digest
-SPEC_OUT = "import json, sys; json.dump(json.load(sys.stdin)['spec'], sys.stdout, indent=1)"
+SPEC_OUT = "import json, sys; json.dump(json.load(sys.stdin)['spec'], sys.stdout)"
 
 
 def commands_of(reader: Reader, family: Family, result: Result) -> tuple[Command, ...]:
     run, name = family.subject.id, family.subject.name
     url = scrub(reader.artifacts.url)
     found = [
-        Command("In the shell from which you ask", f"export TLGAN_STORE={_quoted(url)}"),
+        Command("Where the results are, for the commands below", f"export TLGAN_STORE={shlex.quote(url)}"),
         Command(
-            "Run it again: the spec, from the record; what is unchanged is taken from the store, --fresh runs it anew",
-            f'tlgan show {run} --json | python3 -c "{SPEC_OUT}" > {name}.yaml\ntlgan run {name}.yaml',
+            "Run it again (what is unchanged is taken from the store; --fresh runs everything)",
+            f'tlgan show {run} --json |\n  python3 -c "{SPEC_OUT}" > {name}.yaml\ntlgan run {name}.yaml',
         ),
     ]
     if result.manifest is not None and result.manifest.kind == "gan":
@@ -51,23 +54,38 @@ def reference_of(reader: Reader, manifest: Manifest) -> str:
 
 def recipes_of(reader: Reader, family: Family, result: Result) -> tuple[Document, ...]:
     """The spec of the run; then of every artifact the recipe it was made with, nothing left to defaults."""
-    found = [Document(f"{family.subject.name}.yaml, the spec", to_yaml(family.subject.spec))]
+    found = [Document(f"{family.subject.name}.yaml, the spec", to_yaml(in_order(family.subject.spec)))]
     for record in reversed(family.members):
         for output in record.outputs:
             manifest = reader.manifest(output["ref"], output["digest"])
             if manifest and manifest.recipe:
                 title = f"{manifest.ref}, the whole recipe"
-                found.append(Document(title, to_yaml(_without_none(manifest.recipe))))
+                found.append(Document(title, to_yaml(whole(manifest.recipe))))
         if not record.outputs and record.recipe:
-            found.append(Document(f"{record.name}, the whole recipe", to_yaml(_without_none(record.recipe))))
+            found.append(Document(f"{record.name}, the whole recipe", to_yaml(whole(record.recipe))))
     return tuple(found)
 
 
-def _without_none(value: Any) -> Any:
-    """A recipe without the fields that are left open."""
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    return value
+def in_order(spec: dict[str, Any]) -> dict[str, Any]:
+    """A stored spec with its fields in the order of the schema, as people write them; the store sorts them by name."""
+    from cluster.specfile import parse_job
+
+    try:
+        written = parse_job(spec).to_dict()
+    except TlganError:
+        return spec
+    if "stages" in written:
+        written["stages"] = dict(stages_in_order(written["stages"]))
+    return written
+
+
+def whole(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A stored recipe in the order of its fields, without those left open."""
+    kind = Recipe if recipe.get("learner") == "gan" else ClassifierRecipe
+    try:
+        return kind.model_validate(recipe).model_dump(mode="json", exclude_none=True)
+    except ValueError:
+        return recipe
 
 
 def to_yaml(value: Any) -> str:
@@ -91,9 +109,3 @@ def environment_of(reader: Reader, family: Family) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return {key: value for key, value in found.items() if value}
-
-
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)

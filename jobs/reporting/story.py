@@ -45,7 +45,7 @@ def _made(result: Result) -> str:
         made += f"fine-tuned from {ArtifactRef.parse(parent.ref).name}" if parent else "trained from scratch"
     made += f" on {count(result.target.count, 'image')}" if result.target else ""
     main = next((row for row in map(result.row, HEADLINE_METRICS) if row), None)
-    return f"{made}; {metric_name(main.name)} {number(main.value)}{_against(result, main)}." if main else f"{made}."
+    return f"{made}; {metric_name(main.name)} {_value(main.value)}{_against(result, main)}." if main else f"{made}."
 
 
 def _against(result: Result, row: MetricRow) -> str:
@@ -103,10 +103,10 @@ def _verdict(reader: Reader, family: Family, result: Result) -> str:
     missed = [row for row in gated if not row.passed]
     if missed:
         asked = listed([f"{metric_name(row.name)} {row.gate}" for row in missed])
-        return f"The gate asked for {asked}; it was missed."
+        return f"It missed the gate, which asks for {asked}."
     promoted = [e["ref"] for e in reader.events(result.judge.id) if e["type"] == "promoted"] if result.judge else []
     asked = listed([f"{metric_name(row.name)} {row.gate}" for row in gated])
-    return f"The gate ({asked}) was passed" + (f", and it is now {promoted[-1]}." if promoted else ".")
+    return f"The generator passed the gate ({asked})" + (f" and is now {promoted[-1]}." if promoted else ".")
 
 
 def _progress(reader: Reader, family: Family) -> str:

@@ -106,7 +106,7 @@ def stopped_early(row: dict[str, Any]) -> bool:
 def _common(history: History, seconds: float | None) -> dict[str, Any]:
     metrics = [_curve(name, points, better_of(name)) for name, points in history.metrics.items()]
     return {
-        "kimg": history.nimg / 1000 if history.nimg else None,
+        "kimg": min(history.nimg, history.total or history.nimg) / 1000 if history.nimg else None,
         "seconds": history.seconds or seconds,
         "workers": history.workers,
         "losses": tuple(_curve(LOSSES.get(name, name.removeprefix("loss_")), p) for name, p in history.losses.items()),

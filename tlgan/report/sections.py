@@ -228,8 +228,16 @@ def metric_row(row: MetricRow, gated: bool) -> Html:
 def protocol(facts: dict[str, Any]) -> Html:
     if not facts:
         return Html("–")
-    brief = ", ".join(plain(v) for v in list(facts.values())[:2] if v is not None)
-    return el("details", el("summary", brief or "protocol"), definitions(facts))
+    return el("details", el("summary", brief(facts) or "protocol"), definitions(facts))
+
+
+def brief(facts: dict[str, Any]) -> str:
+    """`2,000 samples against 899 real, features@92636c83d3c3`; of another protocol its first two values."""
+    fake, real = facts.get("samples_fake"), facts.get("samples_real")
+    if fake is None or real is None:
+        return ", ".join(plain(v) for v in list(facts.values())[:2] if v is not None)
+    compared = f"{number(fake)} samples against {number(real)} real"
+    return f"{compared}, {plain(facts['extractor'])}" if facts.get("extractor") else compared
 
 
 def plain(value: Any) -> str:
