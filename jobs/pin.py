@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cluster.job import ArtifactInput, ClassifierJob, Job
+from cluster.job import ArtifactInput, ClassifierJob, Job, TrainingJob
 from cluster.task import dataset_of
 from jobs.session import Session
 from tlgan.errors import NotFound, SpecError
@@ -34,7 +34,9 @@ class Plan:
     @property
     def digest(self) -> str:
         inputs = sorted((p.role, p.digest) for p in self.parents)
-        return digest_of({"kind": self.job.kind, "what": self.identity, "inputs": inputs, "code": code_digest()})
+        output = self.job.publishes.artifact if isinstance(self.job, TrainingJob) else None
+        what = {"kind": self.job.kind, "what": self.identity, "output": output}
+        return digest_of({**what, "inputs": inputs, "code": code_digest()})
 
     @property
     def run_id(self) -> str:
@@ -78,6 +80,10 @@ def pin_data(
         spec = spec.model_copy(update={"artifact": manifest.ref})
         dataset = dataset_of(spec, resolution, session.artifacts, channels)
         return spec, dataset, parent
+    labels = spec.labels
+    if labels and spec.path and not (Path(spec.path) / labels).is_file():
+        labels = _absolute(labels)
+    spec = spec.model_copy(update={"path": _absolute(spec.path), "labels": labels})
     dataset = dataset_of(spec, resolution, session.artifacts, channels)
     words = [str(spec.source), spec.path or "", spec.split if spec.split != "all" else "", f"{len(dataset)} images"]
     ref = " ".join(word for word in words if word)
@@ -88,7 +94,7 @@ def pin_extractor(session: Session, extractor: str) -> tuple[str, Parent | None]
     """The extractor with its classifier pinned. The embedded one is trained now if the store does not have it."""
     name, _, argument = extractor.partition(":")
     if name == "inception":
-        return extractor, None
+        return f"inception:{_absolute(argument)}" if argument else extractor, None
     if name == "embedded":
         argument = f"{EMBEDDED}:latest"
         try:
@@ -99,6 +105,20 @@ def pin_extractor(session: Session, extractor: str) -> tuple[str, Parent | None]
             execute(embedded_job(), session)
     manifest, parent = pin_artifact(session, argument, "extractor", "classifier")
     return (extractor if name == "embedded" else f"{name}:{manifest.ref}"), parent
+
+
+def _absolute(path: str | None) -> str | None:
+    """A local path as other processes need it: they have folders of their own."""
+    return path if path is None or "://" in path else str(Path(path).expanduser().absolute())
+
+
+def identity_of(recipe: Section) -> dict[str, Any]:
+    """What decides the result: all of the recipe but where the images lie, for their digest is in the inputs."""
+    fields = recipe.model_dump(mode="json")
+    for data in (fields["data"], fields.get("evaluation", {}).get("data")):
+        if data is not None:
+            data.update(path=None, labels=None)
+    return fields
 
 
 def embedded_job() -> ClassifierJob:

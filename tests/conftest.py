@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported anywhere, and for the processes that tests start
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch is imported anywhere, and for the processes that tests start
+
+
+pytest_plugins = ["ray_fixture"]
 
 
 @pytest.fixture(scope="session", autouse=True)

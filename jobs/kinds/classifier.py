@@ -8,7 +8,7 @@ from pathlib import Path
 from cluster.events import EventWriter
 from cluster.job import ClassifierJob
 from jobs.execute import Outcome
-from jobs.pin import Plan, pin_data
+from jobs.pin import Plan, identity_of, pin_data
 from jobs.session import Session
 
 DEFAULT_RESOLUTION = 32
@@ -19,8 +19,7 @@ def prepare(job: ClassifierJob, session: Session) -> Plan:
     recipe = job.recipe()
     data, dataset, parent = pin_data(session, recipe.data, "data", recipe.data.resolution or DEFAULT_RESOLUTION, None)
     recipe = recipe.model_copy(update={"data": data})
-    identity = {"recipe": recipe.model_dump(mode="json"), "data": dataset.digest}
-    return Plan(job, [parent], identity, {"data": dataset.facts}, recipe, {"dataset": dataset})
+    return Plan(job, [parent], {"recipe": identity_of(recipe)}, {"data": dataset.facts}, recipe, {"dataset": dataset})
 
 
 def perform(plan: Plan, session: Session, run_id: str) -> Outcome:

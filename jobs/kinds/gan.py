@@ -9,7 +9,7 @@ from cluster.store import s3_endpoint
 from cluster.task import GanTask, TaskHooks, run_gan
 from cluster.trainer import stop_signal, train_on_ray
 from jobs.execute import Outcome, forget_progress
-from jobs.pin import Plan, extractor_ref, pin_artifact, pin_recipe
+from jobs.pin import Plan, extractor_ref, identity_of, pin_artifact, pin_recipe
 from jobs.session import Session
 from tlgan.errors import RunFailed, RunStopped, SpecError
 from tlgan.manifest import FileEntry, Manifest, Parent
@@ -22,9 +22,7 @@ def prepare(job: PretrainJob | FinetuneJob, session: Session) -> Plan:
     recipe, ancestors = recipe_of(job, session)
     recipe, parents, facts = pin_recipe(session, recipe)
     parents = [*ancestors, *parents]
-    return Plan(
-        job, parents, {"recipe": recipe.model_dump(mode="json"), "data": facts["digest"]}, {"data": facts}, recipe
-    )
+    return Plan(job, parents, {"recipe": identity_of(recipe)}, {"data": facts}, recipe)
 
 
 def recipe_of(job: PretrainJob | FinetuneJob, session: Session) -> tuple[Recipe, list[Parent]]:

@@ -13,7 +13,7 @@ from cluster.task import evaluator_of
 from cluster.tuner import Trial, rungs, sample, search
 from jobs.execute import Outcome
 from jobs.kinds.gan import publish, recipe_of, task_of
-from jobs.pin import Plan, pin_recipe
+from jobs.pin import Plan, identity_of, pin_recipe
 from jobs.session import Session
 from tlgan.errors import RunFailed, RunStopped, SpecError
 from tlgan.manifest import FileEntry, Manifest
@@ -38,9 +38,7 @@ def prepare(job: SweepJob, session: Session) -> Plan:
     plans = [_plan_of(base, point, recipe, [*ancestors, *parents], facts, session) for point in points]
     identity = {
         "trials": [plan.identity for plan in plans],
-        "data": facts["digest"],
         "search": job.model_dump(mode="json", include={"early_stop", "objective", "finalists", "final_samples"}),
-        "output": job.publishes.model_dump(mode="json"),
     }
     return Plan(job, plans[0].parents, identity, {"data": facts}, recipe, {"plans": plans, "points": points})
 
@@ -60,7 +58,7 @@ def _plan_of(
         recipe = written.model_copy(
             update={"data": pinned.data, "evaluation": pinned.evaluation, "model": _same_channels(written, pinned)}
         )
-    return Plan(changed, parents, {"recipe": recipe.model_dump(mode="json"), "params": point}, {"data": facts}, recipe)
+    return Plan(changed, parents, {"recipe": identity_of(recipe), "params": point}, {"data": facts}, recipe)
 
 
 def _same_channels(recipe: Recipe, pinned: Recipe) -> Any:

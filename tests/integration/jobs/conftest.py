@@ -1,4 +1,4 @@
-"""One Ray for all tests of a session; jobs in this process use it because it is initialised."""
+"""What the tests of jobs share: a session over an empty store, a tiny pretraining, one Ray."""
 
 from __future__ import annotations
 
@@ -7,28 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import KEY, SECRET
 
-from cluster.ray_session import RaySession
 from cluster.specfile import parse_job
 from cluster.store import ArtifactStore, open_store
 from jobs.session import Session
-
-
-@pytest.fixture(scope="session")
-def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with (
-        pytest.MonkeyPatch.context() as patch
-    ):  # a cluster's nodes have the store's keys; its address comes with the task
-        patch.setenv("AWS_ACCESS_KEY_ID", KEY)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        patch.setenv("AWS_REGION", "us-east-1")
-        session = RaySession(log_file=tmp_path_factory.mktemp("ray") / "ray.log")
-        ray = session.connect()
-    try:
-        yield ray
-    finally:
-        session.close()
 
 
 @pytest.fixture
