@@ -16,10 +16,10 @@ def test_every_case_is_stored() -> None:
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_losses_are_the_stored_ones(case: str) -> None:
-    """To 1e-3 at the first steps, and 1e-2 at the last: other CPUs sum in another order, and training amplifies that."""
+    """To 3e-4 at the first step and 3e-3 at the last: other CPUs sum in another order (measured: 1e-5), and training amplifies that."""
     rows = run(case)
     assert len(rows) == len(GOLDEN[case]) == STEPS
     for step, (row, stored) in enumerate(zip(rows, GOLDEN[case], strict=True)):
         share = step / (STEPS - 1)
-        tolerance = 1e-3 * 10**share
+        tolerance = 3e-4 * 10**share
         assert row == pytest.approx(stored, rel=tolerance, abs=tolerance / 5), f"step {step}"
