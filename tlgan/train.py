@@ -186,7 +186,7 @@ class _Run:
     def resume(self) -> int:
         """Restore the newest checkpoint; the number of images seen until then, 0 without one."""
         found = checkpoint.newest(self.checkpoints)
-        self.world.barrier()
+        self._all_found(found)
         if found is None:
             return 0
         state, meta = checkpoint.load(found, self.recipe.digest)
@@ -197,6 +197,17 @@ class _Run:
         self.report({"type": "resumed", "nimg": meta["nimg"], "pid": os.getpid()})
         self.since = time.monotonic()
         return int(meta["nimg"])
+
+    def _all_found(self, found: Path | None) -> None:
+        """Raises `RunFailed` when ranks would go on from different checkpoints, as on nodes that share no folder."""
+        number = int(found.name.rpartition("-")[2]) if found else 0
+        rows = self.world.gather_rows(torch.tensor([number], device=self.world.device))
+        numbers = [int(row.item()) for row in rows]
+        if len(set(numbers)) > 1:
+            raise RunFailed(
+                f"the ranks found different checkpoints in {self.checkpoints}: at {', '.join(map(str, numbers))} images",
+                hint="every node needs the newest checkpoint: share the folder, or copy it before the start",
+            )
 
     def begin(self, coverage: dict[str, Any] | None, dataset: Dataset) -> None:
         if coverage is not None:

@@ -16,7 +16,7 @@ def test_every_case_is_stored() -> None:
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_losses_are_the_stored_ones(case: str) -> None:
-    """To 3e-4 at the first step and 3e-3 at the last: other CPUs sum in another order (measured: 1e-5), and training amplifies that."""
+    """To 3e-4 at first and 3e-3 at last: other CPUs add in another order (by 1e-5 so far), training amplifies it."""
     rows = run(case)
     assert len(rows) == len(GOLDEN[case]) == STEPS
     for step, (row, stored) in enumerate(zip(rows, GOLDEN[case], strict=True)):

@@ -11,9 +11,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
-from tiny_gan import dataset, flat, new_learner, run_steps
+from tiny_gan import dataset, flat, new_learner, recipe, run_steps
 
+from tlgan import checkpoint
+from tlgan import train as loop
 from tlgan.distributed import World
+from tlgan.errors import RunFailed
 from tlgan.learners.gan import GanLearner
 from tlgan.recipe import Recipe
 from tlgan.transfer import start_from
@@ -33,9 +36,34 @@ def train(of: Recipe, parent: Path | None, world: World) -> tuple[GanLearner, di
     return learner, world.mean_over_ranks({name: torch.tensor(value) for name, value in last.items()})
 
 
+def collectives(world: World) -> dict[str, object]:
+    """What each collective gives on this rank."""
+    mine = torch.tensor([float(world.rank), 10.0])
+    return {
+        "agree": [world.agree(world.rank == 1), world.agree(False)],
+        "mean": world.mean_over_ranks({"rank": mine[0], "ten": mine[1]}),
+        "rows": [part.tolist() for part in world.gather_rows(mine)],
+        "slice": world.slice(torch.arange(6)).tolist(),
+    }
+
+
+def unlike_checkpoints(into: Path, world: World) -> str:
+    """Rank 0 has a checkpoint that the others lack: the error."""
+    folder = into / f"unlike-{world.rank}"
+    if world.is_main:
+        checkpoint.save(folder / "checkpoints", 8, {"G": {"w": torch.zeros(1)}}, {})
+    try:
+        loop.train(recipe(), dataset(), loop.Schedule(total=16), folder, world=world)
+    except RunFailed as error:
+        return f"{error}; {error.hint}"
+    return "nothing was raised"
+
+
 def main(cases: str, into: str) -> None:
     dist.init_process_group("gloo")
     world = World.current("cpu")
+    answers = {"collectives": collectives(world), "unlike": unlike_checkpoints(Path(into), world)}
+    (Path(into) / f"answers-{world.rank}.json").write_text(json.dumps(answers))
     for number, case in enumerate(json.loads(Path(cases).read_text())):
         parent = Path(case["parent"]) if case["parent"] else None
         learner, stats = train(Recipe.model_validate(case["recipe"]), parent, world)
