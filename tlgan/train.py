@@ -24,6 +24,7 @@ from tlgan.data.loader import Loader
 from tlgan.distributed import World
 from tlgan.errors import RunFailed, SpecError
 from tlgan.learners.gan import GanLearner
+from tlgan.memory import keep_freed_memory
 from tlgan.metrics.protocol import MetricValue
 from tlgan.models import build_pair
 from tlgan.models.blocks import Network
@@ -98,6 +99,7 @@ def train(
     Continues from the newest checkpoint in `workdir/checkpoints` when there is one. Raises `RunFailed` when the numbers diverge.
     """
     world, hooks = world or World.current(), hooks or Hooks()
+    keep_freed_memory()
     learner, coverage = _learner(recipe, dataset, parent, world)
     loader = Loader(
         dataset,

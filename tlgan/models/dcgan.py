@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from tlgan.models.blocks import BatchNorm2d, Network, level_widths, spectral
+from tlgan.models.points import MapToPoint, PointToMap
 
 
 class Generator(Network):
@@ -21,9 +22,11 @@ class Generator(Network):
         self.config = {"resolution": resolution, "channels": channels, "width": width, "latent_dim": latent_dim}
         self.latent_dim = latent_dim
         widths = level_widths(resolution, width)
-        self.blocks = nn.ModuleDict({"b4": _up(latent_dim, widths[4], stride=1, padding=0)})
+        first = PointToMap(latent_dim, widths[4], 4, bias=False)
+        self.blocks = nn.ModuleDict({"b4": _normalised(first, widths[4])})
         for size in list(widths)[1:]:
-            self.blocks[f"b{size}"] = _up(widths[size // 2], widths[size])
+            up = nn.ConvTranspose2d(widths[size // 2], widths[size], 4, 2, 1, bias=False)
+            self.blocks[f"b{size}"] = _normalised(up, widths[size])
         last = nn.ConvTranspose2d(widths[resolution // 2], channels, 4, 2, 1)
         self.blocks[f"b{resolution}"] = nn.Sequential(last, nn.Tanh())
         self.apply(initialise)
@@ -50,7 +53,7 @@ class Discriminator(Network):
             conv = nn.Conv2d(previous, widths[size], 4, 2, 1)
             self.blocks[f"b{size * 2}"] = nn.Sequential(conv, nn.LeakyReLU(0.2, inplace=True))
             previous = widths[size]
-        self.blocks["b4"] = nn.Sequential(nn.Conv2d(previous, 1, 4, 1, 0))
+        self.blocks["b4"] = nn.Sequential(MapToPoint(previous, 1, 4))
         self.apply(initialise)
         for block in self.blocks.values():
             spectral(block[0], spectral_norm)
@@ -61,8 +64,7 @@ class Discriminator(Network):
         return x.flatten()
 
 
-def _up(inputs: int, outputs: int, stride: int = 2, padding: int = 1) -> nn.Sequential:
-    conv = nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False)
+def _normalised(conv: nn.Module, outputs: int) -> nn.Sequential:
     return nn.Sequential(conv, BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
