@@ -11,7 +11,7 @@ from cluster.runs import RunRecord
 from jobs.reporting.datasets import Data, name_of_node
 from jobs.reporting.family import Family
 from jobs.reporting.reader import Reader
-from jobs.reporting.words import better_of, metric_name
+from jobs.reporting.words import better_of, metric_title
 from tlgan.manifest import Manifest, Parent
 from tlgan.report import LineageNode
 from tlgan.report.html import count, number
@@ -79,7 +79,7 @@ def _note(manifest: Manifest) -> str:
         words.append(f"{number(round(manifest.facts['nimg'] / 1000, 1))} kimg")
     measured: list[dict[str, Any]] = [row for row in manifest.metrics if better_of(row["name"])]
     if measured:
-        words.append(f"{metric_name(measured[0]['name'])} {number(float(measured[0]['value']))}")
+        words.append(f"{metric_title(measured[0]['name'])} {number(float(measured[0]['value']))}")
     return ", ".join(words)
 
 

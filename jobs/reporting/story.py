@@ -10,7 +10,7 @@ from jobs.reporting.reader import Reader
 from jobs.reporting.result import Result
 from jobs.reporting.sweeps import board_of, winner_of
 from jobs.reporting.training import TRAINING, History, history_of, is_abandoned, seconds_of
-from jobs.reporting.words import listed, metric_name, noun_of
+from jobs.reporting.words import listed, metric_name, metric_title, noun_of
 from tlgan.naming import ArtifactRef
 from tlgan.registry import TRANSFERS
 from tlgan.report import HeadlineNumber, MetricRow
@@ -29,7 +29,8 @@ def outcome_of(reader: Reader, family: Family, result: Result) -> str:
         sentences.append(_verdict(reader, family, result))
     if family.subject.kind == "generate" and "path" in family.subject.facts:
         sentences.append(f"{count(family.subject.spec.get('n', 64), 'image')} of it: {family.subject.facts['path']}.")
-    return " ".join(sentence for sentence in sentences if sentence)
+    told = " ".join(sentence for sentence in sentences if sentence)
+    return told or "What this run made is no longer in the store."
 
 
 def _made(result: Result) -> str:
@@ -127,7 +128,8 @@ def _progress(reader: Reader, family: Family) -> str:
 def _amount(record: RunRecord, history: History) -> str:
     planned = (record.recipe or {}).get("train", {}).get("kimg")
     of = f" of {number(planned)}" if planned else ""
-    return f"after {number(history.nimg / 1000)}{of} kimg" if history.nimg else "before the first images"
+    done = min(history.nimg, history.total or history.nimg) / 1000
+    return f"after {number(done)}{of} kimg" if done else "before the first images"
 
 
 def _stages(family: Family) -> str:
@@ -155,7 +157,7 @@ def numbers_of(reader: Reader, family: Family, result: Result) -> tuple[Headline
         note = _against(result, row).removeprefix(" on ")
         fake = row.protocol.get("samples_fake")
         found.append(
-            HeadlineNumber(metric_name(row.name), row.value, f"{fake:,} samples, {note}" if fake else f"on {note}")
+            HeadlineNumber(metric_title(row.name), row.value, f"{fake:,} samples, {note}" if fake else f"on {note}")
         )
     if result.target:
         found.append(HeadlineNumber("Real images", f"{result.target.count:,}", result.target.label))

@@ -19,7 +19,13 @@ def better_of(metric: str) -> Literal["min", "max"] | None:
 
 
 def metric_name(metric: str) -> str:
-    return NAMES.get(metric, metric.replace("_", " ").capitalize())
+    """As it stands within a sentence: `KID`, `accuracy`."""
+    return NAMES.get(metric, metric.replace("_", " "))
+
+
+def metric_title(metric: str) -> str:
+    name = metric_name(metric)
+    return name[:1].upper() + name[1:]
 
 
 def noun_of(spec: DataSpec | None, count: int = 2) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from pathlib import Path
@@ -61,4 +62,5 @@ def _write(page: str, dest: Path) -> None:
             f"can't write {dest}: {error.strerror or error}", hint="check the path and the space"
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

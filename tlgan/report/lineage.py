@@ -25,7 +25,7 @@ def lineage_svg(nodes: Sequence[LineageNode]) -> Html:
     routes = _routes(column, edges)
     places = _places(column, routes)
     width = max(x for x, _ in places.values()) + WIDTH + MARGIN
-    height = max(places[i][1] for i in known) + HEIGHT / 2 + MARGIN
+    height = max(y + (HEIGHT if place in known else SLOT) / 2 for place, (_, y) in places.items()) + MARGIN
     return el(
         "svg",
         el(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tlgan.report import Curve, Frame, LineageNode, Picture, ReportData, RunSection, SweepSection, TrialRow, render
+from tlgan.report.lineage import lineage_svg
 from tlgan.report.prepare import prepare
 
 Read = Callable[[str], Any]
@@ -175,3 +176,17 @@ def test_a_lineage_with_a_cycle_is_drawn(read: Read) -> None:
         LineageNode("b", "gan", "b", parents=(("x", "a"), ("self", "b"))),
     )
     assert len(read(render(ReportData("t", lineage=nodes))).all("g", "node")) == 2
+
+
+def test_an_edge_that_passes_below_all_cards_stays_in_the_picture() -> None:
+    nodes = (
+        LineageNode("data", "dataset", "glyphs"),
+        LineageNode("features", "classifier", "features", parents=(("data", "data"),)),
+        LineageNode("gan", "gan", "glyphs32", parents=(("data", "data"), ("extractor", "features"))),
+    )
+    svg = lineage_svg(nodes)
+    height = float(re.search(r'height="([\d.]+)" class="lineage"', svg)[1])  # type: ignore[index]
+    paths = re.findall(r'd="M([^"]+)" class="edge"', svg)
+    ys = [float(y) for path in paths for y in re.findall(r"[\d.]+ ([\d.]+)", path)]
+    assert len(paths) == 3
+    assert max(ys) < height
