@@ -10,12 +10,18 @@ import sys
 import pytest
 
 PROGRAM = """
-import resource, torch
+import ctypes, resource
 from tlgan.memory import keep_freed_memory
 if {keep}:
     assert keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 def step():
-    parts = [torch.ones(2 << 20) for _ in range(8)]  # 8 MiB each
+    parts = [libc.malloc(8 << 20) for _ in range(8)]
+    for part in parts:
+        ctypes.memset(part, 1, 8 << 20)
+    for part in reversed(parts):
+        libc.free(part)
 for _ in range(3):
     step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
