@@ -28,7 +28,7 @@ T = TypeVar("T")
 def save(root: Path, nimg: int, state: State, meta: dict[str, Any], keep: int = 2) -> Path:
     """Write `state` at `root/ckpt-<nimg>` and delete all but the newest `keep`. Returns the directory."""
     root.mkdir(parents=True, exist_ok=True)
-    dest = root / f"ckpt-{nimg:012d}"
+    dest = path_at(root, nimg)
     for leftover in root.glob(f"{PARTIAL}*"):  # of a process that was killed here; a run has one writer
         shutil.rmtree(leftover, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=root))
@@ -49,6 +49,15 @@ def save(root: Path, nimg: int, state: State, meta: dict[str, Any], keep: int = 
 def _discard(path: Path) -> None:
     """Delete a checkpoint; it loses its name first, so that one half deleted is never taken for whole."""
     shutil.rmtree(path.rename(path.with_name(f"{PARTIAL}{path.name}")), ignore_errors=True)
+
+
+def path_at(root: Path, nimg: int) -> Path:
+    return root / f"ckpt-{nimg:012d}"
+
+
+def nimg_of(path: Path) -> int:
+    """Images seen at the checkpoint `path`, by its name."""
+    return int(path.name.rpartition("-")[2])
 
 
 def newest(root: Path) -> Path | None:

@@ -187,8 +187,7 @@ class _Run:
 
     def resume(self) -> int:
         """Restore the newest checkpoint; the number of images seen until then, 0 without one."""
-        found = checkpoint.newest(self.checkpoints)
-        self._all_found(found)
+        found = self._agreed()
         if found is None:
             return 0
         state, meta = checkpoint.load(found, self.recipe.digest)
@@ -200,16 +199,21 @@ class _Run:
         self.since = time.monotonic()
         return int(meta["nimg"])
 
-    def _all_found(self, found: Path | None) -> None:
-        """Raises `RunFailed` when ranks would go on from different checkpoints, as on nodes that share no folder."""
-        number = int(found.name.rpartition("-")[2]) if found else 0
-        rows = self.world.gather_rows(torch.tensor([number], device=self.world.device))
-        numbers = [int(row.item()) for row in rows]
-        if len(set(numbers)) > 1:
+    def _agreed(self) -> Path | None:
+        """The newest checkpoint that all ranks have: a node may have written one that never reached the others.
+
+        Raises `RunFailed` when there is none, though some rank has one.
+        """
+        found = checkpoint.newest(self.checkpoints)
+        own = torch.tensor([checkpoint.nimg_of(found) if found else 0], device=self.world.device)
+        numbers = [int(row.item()) for row in self.world.gather_rows(own)]
+        path = checkpoint.path_at(self.checkpoints, min(numbers))
+        if self.world.agree(max(numbers) > 0 and not path.is_dir()):
             raise RunFailed(
-                f"the ranks found different checkpoints in {self.checkpoints}: at {', '.join(map(str, numbers))} images",
+                f"the ranks share no checkpoint in {self.checkpoints}: the newest are at {', '.join(map(str, numbers))} images",
                 hint="every node needs the newest checkpoint: share the folder, or copy it before the start",
             )
+        return path if max(numbers) > 0 else None
 
     def begin(self, coverage: dict[str, Any] | None, dataset: Dataset) -> None:
         if coverage is not None:

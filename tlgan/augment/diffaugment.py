@@ -1,6 +1,6 @@
 """DiffAugment (Zhao et al. 2020): differentiable colour, translation and cutout with the paper's ranges.
 
-Built of arithmetic and gathers along one axis, so it has a double backward and keeps R1 exact.
+Built of arithmetic and gathers along one axis, so it can be differentiated twice.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 How a step saves work, numbers unchanged: generated images are made once and serve both phases (as in the DCGAN paper's loop);
 D sees real and generated images in one pass; in the G phase D's weights take no gradients; penalties are lazy.
+Penalties are taken at the images as D saw them, augmented, and with respect to those.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,13 +12,14 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
-from tiny_gan import dataset, flat, new_learner, recipe, run_steps
+from tiny_gan import dataset, differing, flat, new_learner, recipe, run_steps
 
 from tlgan import checkpoint
 from tlgan import train as loop
 from tlgan.distributed import World
 from tlgan.errors import RunFailed
 from tlgan.learners.gan import GanLearner
+from tlgan.models.blocks import Network
 from tlgan.recipe import Recipe
 from tlgan.transfer import start_from
 
@@ -47,16 +49,32 @@ def collectives(world: World) -> dict[str, object]:
     }
 
 
-def unlike_checkpoints(into: Path, world: World) -> str:
-    """Rank 0 has a checkpoint that the others lack: the error."""
+def unlike_checkpoints(into: Path, world: World) -> dict[str, object]:
+    """Every rank has a folder of its own, and only rank 0 wrote checkpoints, at 8 and 16 images."""
     folder = into / f"unlike-{world.rank}"
-    if world.is_main:
-        checkpoint.save(folder / "checkpoints", 8, {"G": {"w": torch.zeros(1)}}, {})
+    of = recipe(loss={"r1": 0.5, "r1_interval": 3})
+    events: list[dict] = []
+
+    def go_on(total: int) -> Network:
+        events.clear()
+        schedule, hooks = loop.Schedule(total=total, checkpoint_every=8), loop.Hooks(report=events.append)
+        return loop.train(of, dataset(), schedule, folder, world=world, hooks=hooks).networks["G"]
+
+    go_on(16)
     try:
-        loop.train(recipe(), dataset(), loop.Schedule(total=16), folder, world=world)
-    except RunFailed as error:
-        return f"{error}; {error.hint}"
-    return "nothing was raised"
+        go_on(16)
+        error = "nothing was raised"
+    except RunFailed as problem:
+        error = f"{problem}; {problem.hint}"
+    if not world.is_main:
+        older = checkpoint.path_at(into / "unlike-0" / "checkpoints", 8)
+        shutil.copytree(older, checkpoint.path_at(folder / "checkpoints", 8))
+    world.barrier()
+    resumed = go_on(24)
+    start = [event["nimg"] for event in events if event["type"] == "resumed"]
+    folder = into / f"whole-{world.rank}"
+    same = differing(dict(resumed.state_dict()), dict(go_on(24).state_dict())) == []
+    return {"error": error, "resumed": start, "same": same}
 
 
 def main(cases: str, into: str) -> None:
