@@ -95,7 +95,8 @@ class Progress:
         if self.bars:
             if run_id not in self.tasks:
                 self.tasks[run_id] = self.bars.add_task(run_id, total=total, told="")
-            self.bars.update(self.tasks[run_id], completed=event["nimg"], told=told)
+            seen = f"{event['nimg'] / 1000:.1f}/{total / 1000:g} kimg"
+            self.bars.update(self.tasks[run_id], completed=event["nimg"], told=f"{seen}  {told}")
             return
         now = time.monotonic()
         if now - self.said.get(run_id, 0) >= EVERY_SECONDS or event["nimg"] >= total:
