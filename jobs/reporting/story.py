@@ -30,7 +30,9 @@ def outcome_of(reader: Reader, family: Family, result: Result) -> str:
     if family.subject.kind == "generate" and "path" in family.subject.facts:
         sentences.append(f"{count(family.subject.spec.get('n', 64), 'image')} of it: {family.subject.facts['path']}.")
     told = " ".join(sentence for sentence in sentences if sentence)
-    return told or "What this run made is no longer in the store."
+    if told or family.subject.state != "succeeded":
+        return told
+    return "What this run made is no longer in the store."
 
 
 def _made(result: Result) -> str:
@@ -111,25 +113,31 @@ def _verdict(reader: Reader, family: Family, result: Result) -> str:
 
 
 def _progress(reader: Reader, family: Family) -> str:
-    """How far a run got that has not succeeded."""
+    """How far a run got that has not succeeded; its state stands before this sentence."""
     subject = family.subject
-    word = "Interrupted" if is_abandoned(subject) else subject.state.capitalize()
-    if subject.kind == "pipeline":
-        return f"{word}: {_stages(family)}." if family.stages else f"{word} before the first stage."
+    if subject.kind == "pipeline" and family.stages:
+        return f"Of its {count(len(family.stages), 'stage')}, {_stages(family)}."
     if subject.kind == "sweep":
-        rows = board_of(reader, subject)
-        over = sum(row["state"] in ("succeeded", "stopped", "failed") for row in rows)
-        return f"{word} with {over} of {count(len(rows), 'trial')} done." if rows else f"{word} before the first trial."
+        return _trials(board_of(reader, subject))
     if subject.kind in TRAINING:
-        return f"{word} {_amount(subject, history_of(reader.events(subject.id)))}."
-    return f"{word}."
+        return _amount(subject, history_of(reader.events(subject.id)))
+    return "No stage has begun." if subject.kind == "pipeline" else ""
+
+
+def _trials(rows: list[dict[str, Any]]) -> str:
+    over = sum(row["state"] in ("succeeded", "stopped", "failed") for row in rows)
+    if not rows:
+        return "No trial has begun."
+    best = next((row for row in rows if row["objective"] is not None and row["state"] != "failed"), None)
+    so_far = f"; the best so far is {best['trial']} with {_value(best['objective'])}" if best else ""
+    return f"{over} of {count(len(rows), 'trial')} {'is' if over == 1 else 'are'} done{so_far}."
 
 
 def _amount(record: RunRecord, history: History) -> str:
     planned = (record.recipe or {}).get("train", {}).get("kimg")
     of = f" of {number(planned)}" if planned else ""
     done = min(history.nimg, history.total or history.nimg) / 1000
-    return f"after {number(done)}{of} kimg" if done else "before the first images"
+    return f"{number(done)}{of} kimg are done." if done else "No image was seen yet."
 
 
 def _stages(family: Family) -> str:

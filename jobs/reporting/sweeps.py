@@ -46,7 +46,7 @@ def sweep_section(reader: Reader, sweep: RunRecord) -> SweepSection:
         objective=objective.metric,
         mode=cast("Literal['min', 'max']", objective.direction),
         rows=tuple(_row(row, png) for row, png in zip(board, pictures, strict=False)),
-        axes=axes_of(sweep.spec.get("space", {})),
+        axes=axes_of(sweep.spec.get("space", {}), board),
         published=winner if isinstance(winner, str) else None,
         note=_note(sweep, board),
     )
@@ -67,10 +67,12 @@ def _row(row: Row, png: bytes | None) -> TrialRow:
     )
 
 
-def axes_of(space: dict[str, Any]) -> tuple[Axis, ...]:
+def axes_of(space: dict[str, Any], board: list[Row]) -> tuple[Axis, ...]:
+    """In the order of the trials' parameters, which is the spec's; the record has its keys sorted."""
     axes = []
-    for path, written in space.items():
-        kind, values = next(iter(written.items()))
+    paths = dict.fromkeys([*(path for row in board[:1] for path in row["params"]), *space])
+    for path in (path for path in paths if path in space):
+        kind, values = next(iter(space[path].items()))
         axes.append(Axis(path, SCALES.get(kind, "linear"), tuple(values) if kind == "choice" else None))
     return tuple(axes)
 

@@ -29,7 +29,6 @@ class History:
     total: int | None = None
     workers: int | None = None
     seconds: float | None = None
-    coverage: dict[str, Any] | None = None
 
 
 def history_of(events: Iterable[Event]) -> History:
@@ -38,11 +37,9 @@ def history_of(events: Iterable[Event]) -> History:
     for event in events:
         kind, nimg = event["type"], event.get("nimg", 0)
         if kind == "started":
-            history = History(total=event.get("total"), workers=event.get("workers"), coverage=history.coverage)
+            history = History(total=event.get("total"), workers=event.get("workers"))
         elif kind == "resumed":
             _forget_after(history, nimg)
-        elif kind == "transfer":
-            history.coverage = event["coverage"]
         elif kind in ("progress", "trained", "metric", "grid"):
             history.nimg = max(history.nimg, nimg)
             history.seconds = event.get("seconds", history.seconds)

@@ -10,7 +10,14 @@ from tlgan.report.html import Html, data_url, el, png_size, short
 from tlgan.report.model import LineageNode
 
 WIDTH, HEIGHT, SLOT, GAP_X, GAP_Y, MARGIN, THUMB = 232, 92, 12, 60, 20, 6, 60  # px
-KINDS = {"dataset": "Dataset", "classifier": "Features classifier", "gan": "Generator", "files": "Files"}
+KINDS = {
+    "dataset": "Dataset",
+    "classifier": "Features classifier",
+    "gan": "Generator",
+    "files": "Files",
+    "artifact": "Artifact",
+    "run": "Run",
+}
 
 Edge = tuple[str, str, str]  # parent, role, child
 Place = tuple[float, float]

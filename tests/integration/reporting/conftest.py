@@ -101,11 +101,14 @@ def search_here(session: Any, job: Any, trials: list[Trial], tasks: Any, tell: C
         if number == 2:
             board[name] = replace(board[name], state="failed", reason="the disk <is> full")
         else:
-            run_gan(
-                task, TaskHooks(measured=measured, should_stop=lambda n=number, t=name: n == 1 and board[t].nimg > 0)
-            )
-            early = {"state": "stopped", "reason": "stopped early by ASHA"}
-            board[name] = replace(board[name], **(early if number else {"state": "succeeded"}))
+
+            def should_stop(name: str = name, number: int = number) -> bool:
+                return number == 1 and board[name].nimg > 0
+
+            run_gan(task, TaskHooks(measured=measured, should_stop=should_stop))
+            board[name] = replace(board[name], state="succeeded")
+        if number == 1:
+            board[name] = replace(board[name], state="stopped", reason="stopped early by ASHA")
         tell(board[name])
     return list(board.values())
 

@@ -67,7 +67,9 @@ def test_a_missed_gate_fails_the_pipeline_and_the_page_says_which_stages_were_do
     spec["stages"]["eval"]["run"]["gate"] = {"kid": "< -1000"}
     report = collect(spoilt.artifacts, run_job(spoilt.artifacts, spec))
     assert report.state == "failed"
-    assert report.outcome.startswith("Failed: features, base and tune are done, eval failed. A generator of 32 px ")
+    assert report.outcome.startswith(
+        "Of its 4 stages, features, base and tune are done, eval failed. A generator of 32 px "
+    )
     assert report.outcome.endswith("It missed the gate, which asks for KID < -1000.")
     assert "gate failed: kid is" in (report.reason or "")
     assert [n.note for n in report.numbers if n.label == "Time"] == ["3 of 4 stages taken from the store"]
@@ -81,12 +83,16 @@ def test_a_pipeline_under_way_shows_what_there_is(spoilt: Made, read: Read) -> N
     runs.update(spoilt.runs["tune"], state="running", outputs=[], finished=None, facts={}, pid=os.getpid())
     runs.update(spoilt.pipeline, state="running", outputs=[], finished=None, facts={}, pid=os.getpid())
     report = collect(spoilt.artifacts, spoilt.pipeline)
-    assert report.outcome.startswith("Running: features and base are done, tune is running, eval has not begun.")
+    assert report.outcome.startswith(
+        "Of its 4 stages, features and base are done, tune is running, eval has not begun."
+    )
     assert [run.name for run in report.runs] == ["search, trial 000", "base", "digit-features"]
     assert report.runs[0].kind == "best so far, out of 3 trials"
     assert "search" in {node.label for node in report.lineage}
     assert report.reason is None
     read(render(report))
+    sweep = collect(spoilt.artifacts, spoilt.runs["tune"])
+    assert sweep.outcome.startswith("3 of 3 trials are done; the best so far is 000 with ")
 
 
 def test_a_run_whose_process_is_gone_says_how_to_go_on(spoilt: Made) -> None:
@@ -94,7 +100,7 @@ def test_a_run_whose_process_is_gone_says_how_to_go_on(spoilt: Made) -> None:
     gone = dead_process()
     runs.update(base, state="running", outputs=[], finished=None, pid=gone)
     report = collect(spoilt.artifacts, base)
-    assert report.outcome == "Interrupted after 0.6 of 0.6 kimg."
+    assert report.outcome == "0.6 of 0.6 kimg are done."
     assert "running the same spec again resumes it" in (report.reason or "").lower()
     assert report.samples is not None
     assert report.samples.caption == "after 0.608 kimg"
@@ -102,7 +108,15 @@ def test_a_run_whose_process_is_gone_says_how_to_go_on(spoilt: Made) -> None:
     runs.update(spoilt.runs["tune"], state="running", outputs=[], finished=None, pid=gone)
     runs.update(spoilt.pipeline, state="stopped", reason="stopped by a person", outputs=[], facts={})
     words = collect(spoilt.artifacts, spoilt.pipeline).outcome
-    assert words.startswith("Stopped: features is done, ")
+    assert words.startswith("Of its 4 stages, features is done, base was interrupted, tune and eval have not begun.")
+
+
+NOTHING_YET = {
+    "pretrain": "No image was seen yet.",
+    "classifier": "No image was seen yet.",
+    "sweep": "No trial has begun.",
+    "pipeline": "No stage has begun.",
+}
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "sweep", "evaluate", "classifier", "pipeline", "generate"])
@@ -112,7 +126,7 @@ def test_a_bare_record_is_a_page(kind: str, state: Any, tmp_path: Path, read: Re
     record = new_record("bare-0000", "bare", kind, state=state, reason="no space left on <device>", spec={"kind": kind})
     Runs(artifacts.store).create(record)
     report = collect(artifacts, "bare")
-    assert report.outcome.startswith(state.capitalize())
+    assert report.outcome == NOTHING_YET.get(kind, "")
     assert (report.samples, report.targets, report.runs[1:], report.data, report.evaluations) == (
         None,
         None,
@@ -191,5 +205,7 @@ def test_runs_of_the_same_name_but_another_spec_are_no_stages(spoilt: Made, run_
     record = new_record("other-0000", "other", "pipeline", state="failed", reason="no", spec=spec, started="2020-01-01")
     Runs(spoilt.artifacts.store).create(record)
     report = collect(spoilt.artifacts, "other-0000")
-    assert report.outcome.startswith("Failed: features is done, base, tune and eval have not begun. A classifier ")
+    assert report.outcome.startswith(
+        "Of its 4 stages, features is done, base, tune and eval have not begun. A classifier "
+    )
     assert json.dumps(report.without_pictures().to_json()).count("zeros32@") == 0
