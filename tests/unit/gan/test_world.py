@@ -95,8 +95,9 @@ def test_two_processes_take_the_steps_of_one(case: str, both_ranks: Path, parent
     for name, value in alone.items():
         off = (together[name].double() - value.double()).norm().item()
         way = (value.double() - before[name].double()).norm().item() if name in before else value.double().norm().item()
+        allowed = little / 10 if "running_" in name else little
         # rounding, and what Adam makes of it where a gradient is next to nothing: little against the way that was gone
-        if off > 1e-5 * value.double().norm().item() + little * way + 1e-7:
+        if off > 1e-5 * value.double().norm().item() + allowed * way + 1e-7:
             far[name] = (off, way)
     assert far == {}
     with safe_open(both_ranks / f"{number}-0.safetensors", "pt") as file:
