@@ -16,6 +16,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
+from importlib import metadata
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -53,6 +54,7 @@ class RunRecord(BaseModel):
     host: str = ""
     pid: int = 0
     version: str = ""
+    versions: dict[str, str] = {}
 
     def summary(self) -> dict[str, Any]:
         """The fields that `ls --json` promises."""
@@ -177,6 +179,7 @@ def new_record(run_id: str, name: str, kind: str, **fields: Any) -> RunRecord:
         host=socket.gethostname(),
         pid=os.getpid(),
         version=tlgan.__version__,
+        versions={name: metadata.version(name) for name in ("torch", "torchvision", "ray", "numpy")},
         **fields,
     )
 

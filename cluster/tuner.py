@@ -29,12 +29,15 @@ __all__ = ["Trial", "rungs", "sample", "search"]
 
 
 def sample(space: Mapping[str, Space], algo: str, trials: int, seed: int) -> list[Params]:
-    """The points to try: `trials` independent draws, or a walk over the grid cut off after `trials` points."""
+    """The points to try: `trials` independent draws, or a walk over the grid cut off after `trials` points.
+
+    Paths are taken in alphabetical order: a spec gives the same points however its keys were sorted on the way.
+    """
     if algo == "grid":
-        axes = [[(path, value) for value in one.grid() or []] for path, one in space.items()]
+        axes = [[(path, value) for value in one.grid() or []] for path, one in sorted(space.items())]
         return [dict(point) for point in itertools.islice(itertools.product(*axes), trials)]
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5EA2C4]))
-    return [{path: _draw(one, rng) for path, one in space.items()} for _ in range(trials)]
+    return [{path: _draw(one, rng) for path, one in sorted(space.items())} for _ in range(trials)]
 
 
 def _draw(space: Space, rng: np.random.Generator) -> Any:

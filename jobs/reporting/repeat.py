@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shlex
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import yaml
@@ -99,13 +98,8 @@ def environment_of(reader: Reader, family: Family) -> dict[str, str]:
         "run": subject.id,
         "store": scrub(reader.artifacts.url),
         "ran on": subject.host,
-        "ran with": f"tlgan {subject.version}",
+        "ran with": ", ".join(f"{name} {v}" for name, v in {"tlgan": subject.version, **subject.versions}.items()),
         "attempt": str(subject.attempt) if subject.attempt > 1 else "",
         "report made with": f"tlgan {tlgan.__version__}, Python {platform.python_version()}",
     }
-    for package in ("torch", "ray"):
-        try:
-            found[f"{package} here"] = version(package)
-        except PackageNotFoundError:
-            continue
     return {key: value for key, value in found.items() if value}
