@@ -79,10 +79,16 @@ def _search(reader: Reader, sweep: RunRecord) -> str:
     transfer = {**((sweep.recipe or {}).get("transfer") or {})}
     transfer |= {path.partition(".")[2]: v for path, v in row["params"].items() if path.startswith("transfer.")}
     words = [_freezing(transfer)] if any(path.startswith("transfer.") for path in row["params"]) else []
-    rest = [f"{p.rpartition('.')[2]} {_value(v)}" for p, v in row["params"].items() if not p.startswith("transfer.")]
+    rest = [f"{_called(p)} {_value(v)}" for p, v in row["params"].items() if not p.startswith("transfer.")]
     if rest:
         words.append(f"{'with' if words else 'had'} {listed(rest)}")
     return f"The best of {count(len(board_of(reader, sweep)), 'trial')} {', '.join(words)}."
+
+
+def _called(path: str) -> str:
+    """`lr_g` of train.lr_g; `augment` of augment.name, for "name" alone says nothing."""
+    section, _, last = path.rpartition(".")
+    return section.rpartition(".")[2] if last == "name" and section else last
 
 
 def _value(value: Any) -> str:

@@ -28,7 +28,7 @@ def test_the_outcome_says_what_was_made_how_good_it_is_and_how_it_was_found(repo
     assert report.state == "succeeded"
     assert report.outcome.startswith("A generator of 32 px digits was fine-tuned from zeros32 on 60 images; KID ")
     assert "on 899 held-out digits. The best of 3 trials kept " in report.outcome
-    assert " of D frozen, with lr_g " in report.outcome
+    assert " of D frozen, with augment diffaugment and lr_g " in report.outcome
     assert report.outcome.endswith("The generator passed the gate (KID < 1000) and is now digits32:production.")
 
 
@@ -90,9 +90,9 @@ def test_the_sweep_shows_trials_with_pictures_parameters_and_what_became_of_them
     assert second.png
     assert third.png is None
     assert [(axis.name, axis.scale, axis.choices) for axis in sweep.axes or ()] == [
+        ("augment.name", "category", ("none", "diffaugment")),
         ("train.lr_g", "log", None),
         ("transfer.freeze_d", "linear", None),
-        ("augment.name", "category", ("none", "diffaugment")),
     ]
 
 
