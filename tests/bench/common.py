@@ -1,0 +1,150 @@
+"""What the benchmarks share: facts of the host, alternating runs, targets, one way to print and one set of options."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def host() -> dict[str, Any]:
+    """The machine and versions a figure belongs to, and how busy the machine was."""
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "torch": version("torch"),
+        "python": platform.python_version(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+@dataclass(frozen=True)
+class Target:
+    """`measured` is held against `bound`: at least (`>=`), at most (`<=`) or below (`<`)."""
+
+    what: str
+    sense: str
+    bound: float
+    measured: float
+
+    @property
+    def passed(self) -> bool:
+        compare = {
+            ">=": self.measured >= self.bound,
+            "<=": self.measured <= self.bound,
+            "<": self.measured < self.bound,
+        }
+        return compare[self.sense]
+
+
+@dataclass
+class Result:
+    """What a benchmark found. `rows` are printed as a table, one dict a line; `notes` below it."""
+
+    bench: str
+    quick: bool
+    rows: list[dict[str, Any]]
+    targets: list[Target]
+    notes: list[str] = field(default_factory=list)
+    host: dict[str, Any] = field(default_factory=host)
+
+    @property
+    def passed(self) -> bool:
+        return all(target.passed for target in self.targets)
+
+    def to_json(self) -> dict[str, Any]:
+        targets = [{**asdict(target), "passed": target.passed} for target in self.targets]
+        return {**asdict(self), "targets": targets, "passed": self.passed}
+
+    def to_text(self) -> str:
+        facts = ", ".join(f"{key} {value}" for key, value in self.host.items())
+        short = " (quick: a trial of the script, not a measurement)" if self.quick else ""
+        return "\n".join([f"{self.bench}{short}", facts, "", table(self.rows), "", verdicts(self.targets), *self.notes])
+
+
+def alternate(runs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """`rounds` values of each run, taken in turn and in the opposite order every other round: drift hits all alike."""
+    values: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(rounds):
+        for name in list(runs)[:: 1 if number % 2 == 0 else -1]:
+            values[name].append(runs[name]())
+            print(f"  {name}, round {number + 1} of {rounds}: {values[name][-1]:.4g}", file=sys.stderr)
+    return values
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """Median of the ratios pair by pair."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def spread(name: str, values: Sequence[float], unit: str) -> dict[str, Any]:
+    """A row of the table: median, least and largest."""
+    return {"run": name, "median": statistics.median(values), "min": min(values), "max": max(values), "unit": unit}
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of the same keys in columns; text to the left, numbers to the right."""
+    if not rows:
+        return ""
+    heads = list(rows[0])
+    cells = [[_cell(row[head]) for head in heads] for row in rows]
+    widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(heads))]
+    left = [isinstance(rows[0][head], str) for head in heads]
+
+    def line(parts: list[str]) -> str:
+        padded = (
+            part.ljust(w) if is_left else part.rjust(w) for part, w, is_left in zip(parts, widths, left, strict=True)
+        )
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(heads), line(["-" * w for w in widths]), *map(line, cells)])
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def verdicts(targets: Sequence[Target]) -> str:
+    return table(
+        [
+            {
+                "target": t.what,
+                "bound": f"{t.sense} {t.bound:g}",
+                "measured": t.measured,
+                "": "pass" if t.passed else "MISSED",
+            }
+            for t in targets
+        ]
+    )
+
+
+def options(about: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=about.strip().splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a minute's trial of the script instead of a measurement")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+def show(result: Result, as_json: bool) -> int:
+    """Prints the result. The exit code is 1 when a measurement missed its target."""
+    print(json.dumps(result.to_json(), indent=1) if as_json else result.to_text())
+    return 0 if result.quick or result.passed else 1
