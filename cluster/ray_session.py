@@ -6,13 +6,17 @@ A Ray that somebody else initialised in this process (a notebook, a test session
 from __future__ import annotations
 
 import logging
+import math
 import os
+import shutil
+import socket
 import sys
 import tempfile
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 from cluster.sections import ResourcesSpec
 from tlgan.errors import BackendError, Infeasible
@@ -30,6 +34,8 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 OBJECT_STORE_BYTES = 256 << 20
+CONNECT_SECONDS = 5.0
+Node = dict[str, float]
 
 
 class RaySession:
@@ -37,30 +43,41 @@ class RaySession:
 
     def __init__(self, address: str | None = None, log_file: Path | None = None) -> None:
         self.address = address or os.environ.get("RAY_ADDRESS")
+        if self.address == "local":
+            self.address = None
         self.log_file = log_file
         self._mine = False
         self._lock = threading.Lock()
         self._handler: logging.Handler | None = None
+        self._before: dict[str, tuple[list[logging.Handler], bool]] = {}
+        self._folder: Path | None = None
 
-    def check(self, resources: ResourcesSpec, parallel: int = 1) -> None:
-        """Refuses what can never be given. Raises `Infeasible`; for the local machine without starting anything."""
-        need = {
-            "CPU": resources.cpus_per_worker * max(resources.workers, 1),
-            "GPU": resources.gpus_per_worker * max(resources.workers, 1),
-        }
-        have, where = self._capacity()
-        for what, amount in need.items():
-            if amount > have.get(what, 0):
+    def check(self, resources: ResourcesSpec, *, on_ray: bool) -> None:
+        """Refuses what can never be given by Ray, or by this process's machine. Raises `Infeasible`, and starts nothing."""
+        workers = max(resources.workers, 1)
+        worker = {"CPU": float(resources.cpus_per_worker), "GPU": float(resources.gpus_per_worker)}
+        nodes, where = self._nodes(on_ray)
+        for what, amount in worker.items():
+            have = sum(node.get(what, 0.0) for node in nodes)
+            if amount * workers > have:
                 raise Infeasible(
-                    f"the run asks for {amount:g} {what}s ({max(resources.workers, 1)} workers), {where} has {have.get(what, 0):g}",
-                    hint="lower resources.workers or resources.cpus_per_worker, or run on a larger cluster",
+                    f"the run asks for {amount * workers:g} {what}s ({workers} workers), {where} has {have:g}",
+                    hint=f"lower resources.workers or resources.{what.lower()}s_per_worker, or run on a larger cluster",
                 )
+        if (places := sum(room(node, worker) for node in nodes)) < workers:
+            each = " and ".join(f"{amount:g} {what}s" for what, amount in worker.items() if amount)
+            raise Infeasible(
+                f"the run asks for {workers} workers with {each} each, {where} has room for {places}: "
+                "a worker must fit on one node",
+                hint="lower what a worker takes, or run on a cluster with larger nodes",
+            )
 
-    def _capacity(self) -> tuple[dict[str, float], str]:
+    def _nodes(self, on_ray: bool) -> tuple[list[Node], str]:
         running = sys.modules.get("ray")
-        if self.address or (running is not None and running.is_initialized()):
-            return dict(self.connect().cluster_resources()), "the cluster"
-        return {"CPU": float(os.cpu_count() or 1), "GPU": float(_gpus())}, "this machine"
+        if on_ray and (self.address or (running is not None and running.is_initialized())):
+            alive = [node["Resources"] for node in self.connect().nodes() if node["Alive"]]
+            return alive, "the cluster"
+        return [{"CPU": float(_cpus()), "GPU": float(_gpus())}], "this machine"
 
     def connect(self) -> Any:
         """The ray module, initialised. Raises `BackendError` when the address does not answer."""
@@ -74,20 +91,11 @@ class RaySession:
 
         if ray.is_initialized():
             return ray
+        if self.address:
+            check_answers(self.address)
         self._redirect()
         try:
-            if self.address:
-                ray.init(address=self.address, log_to_driver=False, logging_level=logging.WARNING)
-            else:
-                ray.init(
-                    address="local",
-                    num_cpus=os.cpu_count(),
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.WARNING,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    _temp_dir=tempfile.mkdtemp(prefix="tlgan-ray-", dir="/tmp"),
-                )
+            self._init(ray)
         except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
             where = f"the Ray cluster at {self.address}" if self.address else "a local Ray"
             first = (str(error).splitlines() or [type(error).__name__])[0]
@@ -95,15 +103,36 @@ class RaySession:
         self._mine = True
         return ray
 
+    def _init(self, ray: Any) -> None:
+        if self.address:
+            ray.init(address=self.address, log_to_driver=False, logging_level=logging.WARNING)
+            return
+        self._folder = Path(tempfile.mkdtemp(prefix="tlgan-ray-", dir="/tmp"))  # paths of its sockets must be short
+        ray.init(
+            address="local",
+            num_cpus=_cpus(),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(self._folder),
+        )
+
     def close(self) -> None:
-        if self._mine:
+        """Ends the Ray that was started here, removes its files, gives the loggers back."""
+        if self._mine or self._folder:
             import ray
 
             ray.shutdown()
             self._mine = False
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+        for name, (handlers, propagate) in self._before.items():
+            logger = logging.getLogger(name)
+            logger.handlers[:], logger.propagate = handlers, propagate
+        self._before = {}
         if self._handler:
-            for name in LOGGERS:
-                logging.getLogger(name).removeHandler(self._handler)
             self._handler.close()
             self._handler = None
 
@@ -117,15 +146,48 @@ class RaySession:
 
     def _redirect(self) -> None:
         """Ray's loggers write to `log_file` alone."""
-        if self.log_file is None:
+        if self.log_file is None or self._handler:
             return
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         self._handler = logging.FileHandler(self.log_file)
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
         for name in LOGGERS:
             logger = logging.getLogger(name)
+            self._before[name] = list(logger.handlers), logger.propagate
             logger.handlers[:] = [self._handler] if name == "ray" else []
             logger.propagate = name != "ray"
+
+
+def check_answers(address: str) -> None:
+    """Raises `BackendError` when nobody listens at `address`: Ray itself would try for minutes. `auto` is Ray's to find."""
+    if address == "auto":
+        return
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        place = parts.hostname, parts.port
+        if parts.scheme not in ("", "ray") or not all(place):
+            raise ValueError
+    except ValueError:
+        hint = "an address looks like 10.0.0.1:6379 or ray://10.0.0.1:10001"
+        raise BackendError(f"RAY_ADDRESS is {address!r}, no address of a Ray cluster", hint=hint) from None
+    try:
+        socket.create_connection((str(place[0]), int(place[1] or 0)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise BackendError(
+            f"can't reach the Ray cluster at {address}: {error.strerror or error}",
+            hint="is it running? Without RAY_ADDRESS a local Ray is started",
+        ) from None
+
+
+def room(node: Node, worker: Node) -> int:
+    """How many such workers fit on an empty node."""
+    fits = [math.floor(node.get(what, 0.0) / amount + 1e-9) for what, amount in worker.items() if amount]
+    return min(fits)
+
+
+def _cpus() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpus() -> int:

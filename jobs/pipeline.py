@@ -23,9 +23,9 @@ def prepare(job: PipelineJob, session: Session) -> Plan:
     for stage in job.stages.values():
         run = stage.run
         if isinstance(run, SweepJob):
-            session.ray.check(run.base.resources)
+            session.ray.check(run.base.resources, on_ray=True)
         elif isinstance(run, TrainingJob):
-            session.ray.check(run.resources)
+            session.ray.check(run.resources, on_ray=run.resources.workers > 0 and run.makes == "gan")
     return Plan(job, [], {"spec": job.to_dict()}, payload={"never_cached": True})
 
 

@@ -15,7 +15,7 @@ DEFAULT_RESOLUTION = 32
 
 
 def prepare(job: ClassifierJob, session: Session) -> Plan:
-    session.ray.check(job.resources)
+    session.ray.check(job.resources, on_ray=False)
     recipe = job.recipe()
     data, dataset, parent = pin_data(session, recipe.data, "data", recipe.data.resolution or DEFAULT_RESOLUTION, None)
     recipe = recipe.model_copy(update={"data": data})

@@ -18,7 +18,7 @@ from tlgan.registry import TRANSFERS, blocks_at
 
 
 def prepare(job: PretrainJob | FinetuneJob, session: Session) -> Plan:
-    session.ray.check(job.resources)
+    session.ray.check(job.resources, on_ray=job.resources.workers > 0)
     recipe, ancestors = recipe_of(job, session)
     recipe, parents, facts = pin_recipe(session, recipe)
     parents = [*ancestors, *parents]

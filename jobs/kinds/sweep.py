@@ -29,7 +29,7 @@ def prepare(job: SweepJob, session: Session) -> Plan:
             f"base.resources.workers: a trial runs on one worker, received {base.resources.workers}",
             hint="leave `workers` out of the base, and set search.parallel",
         )
-    session.ray.check(base.resources)
+    session.ray.check(base.resources, on_ray=True)
     metrics = list(dict.fromkeys([*base.metrics, job.objective.metric]))
     base = base.model_copy(update={"metrics": metrics})
     recipe, ancestors = recipe_of(base, session)

@@ -1,0 +1,98 @@
+"""What a Ray session refuses before Ray is started, and that it gives back what it took."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.ray_session import RaySession, room
+from cluster.sections import ResourcesSpec
+from tlgan.errors import BackendError, Infeasible
+
+
+def unused_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_a_cluster_that_is_not_there_is_told_in_seconds() -> None:
+    """Ray itself would try for two minutes, and then end the process."""
+    begun = time.monotonic()
+    with pytest.raises(BackendError, match=r"can't reach the Ray cluster at 127\.0\.0\.1:\d+: Connection refused"):
+        RaySession(f"127.0.0.1:{unused_port()}").connect()
+    assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "127.0.0.1", "127.0.0.1:many", ":6379"])
+def test_what_is_no_address_is_named(address: str) -> None:
+    with pytest.raises(BackendError, match="no address of a Ray cluster"):
+        RaySession(address).connect()
+
+
+def test_a_job_without_ray_does_not_ask_the_cluster() -> None:
+    RaySession(f"127.0.0.1:{unused_port()}").check(ResourcesSpec(), on_ray=False)
+
+
+def test_gpus_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.ray_session._gpus", lambda: 0)
+    with pytest.raises(Infeasible, match=r"asks for 0\.5 GPUs .* this machine has 0") as caught:
+        RaySession().check(ResourcesSpec(gpus_per_worker=0.5), on_ray=False)
+    assert "gpus_per_worker" in (caught.value.hint or "")
+
+
+def test_a_worker_must_fit_on_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [{"CPU": 3.0, "GPU": 1.0}, {"CPU": 3.0}]
+    session = RaySession()
+    monkeypatch.setattr(session, "_nodes", lambda on_ray: (nodes, "the cluster"))
+    session.check(ResourcesSpec(workers=2, cpus_per_worker=3), on_ray=True)
+    with pytest.raises(Infeasible, match="2 workers with 2 CPUs and 0.5 GPUs each, the cluster has room for 1"):
+        session.check(ResourcesSpec(workers=2, cpus_per_worker=2, gpus_per_worker=0.5), on_ray=True)
+    with pytest.raises(Infeasible, match="room for 0: a worker must fit on one node"):
+        session.check(ResourcesSpec(workers=1, cpus_per_worker=4), on_ray=True)
+
+
+def test_fractions_of_a_gpu_add_up() -> None:
+    assert room({"CPU": 16.0, "GPU": 1.0}, {"CPU": 1.0, "GPU": 0.1}) == 10
+
+
+@pytest.mark.ray
+def test_closing_leaves_no_files_no_processes_and_the_loggers_as_they_were(tmp_path: Path) -> None:
+    """In a process of its own, for this one's Ray is shared. A local Ray that was started says nothing to the terminal."""
+    program = f"""
+        import logging
+        from pathlib import Path
+        from cluster.ray_session import LOGGERS, RaySession
+
+        state = lambda: [(logging.getLogger(n).handlers[:], logging.getLogger(n).propagate) for n in LOGGERS]
+        import ray
+        before = state()
+        with RaySession(log_file=Path({str(tmp_path / "ray.log")!r})) as session:
+            session.connect()
+            folder = session._folder
+            assert folder.is_dir()
+            assert state() != before
+        assert not folder.exists(), sorted(folder.rglob("*"))
+        assert state() == before
+        print(folder)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    [folder] = done.stdout.splitlines()
+    running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not any(folder.encode() in line for line in running)
+    assert not Path(folder).exists()
