@@ -8,8 +8,10 @@ The jobs are the shipped specs (`jobs/specs`) with their budgets: what is measur
 - fine-tuned   from the glyph networks, every weight trained, the spec's learning rates
 - swept        the best trial of `sweep.yaml`, chosen by KID of fewer samples; no trial sees more images than the others
 
-A seed changes everything at once: which hundred digits, first weights, order, latents and the points that the search tries.
-KID is taken by an `evaluate` job the same way for all: digits that no training sees as reference, glyph-classifier features.
+A seed changes everything at once: which half of the digits is held out, which hundred of the others are the target, first
+weights, order, latents and the points that the search tries. KID is taken by an `evaluate` job the same way for all: the
+held-out half as reference, features of the glyph classifier, the networks as they are at the end of training (swept: at
+the best of its measurements).
 The search looks at the same held-out digits through other samples, as a person would who has no third set.
 The glyph networks are trained once; with a store that is kept (`--store`), what was run before is not run again.
 """
@@ -41,6 +43,7 @@ class Setting:
     trials: int | None = None
     width: int | None = None
     classifier_kimg: float | None = None
+    glyphs: int | None = None
 
 
 QUICK = Setting(seeds=(0,), samples=500, pretrain_kimg=6.4, kimg=3.2, trials=2, classifier_kimg=12)
@@ -71,9 +74,10 @@ class Bench:
 
     def prepare(self) -> None:
         """The extractor and the glyph networks."""
-        self.run(self.load("classifier", changes(train__kimg=self.setting.classifier_kimg)))
+        glyphs = changes(data__limit=self.setting.glyphs)
+        self.run(self.load("classifier", [*glyphs, *changes(train__kimg=self.setting.classifier_kimg)]))
         size = changes(train__kimg=self.setting.pretrain_kimg, model__width=self.setting.width)
-        self.run(self.load("pretrain", [*size, "resources.workers=0", "metrics=[]"]))
+        self.run(self.load("pretrain", [*glyphs, *size, "resources.workers=0", "metrics=[]"]))
 
     def scratch(self, seed: int) -> str:
         from cluster.job import OutputSpec, PretrainJob
@@ -100,6 +104,7 @@ class Bench:
             name=f"{SWEPT}-{seed}",
             output__artifact=f"{SWEPT}-{seed}",
             base__data__seed=seed,
+            base__evaluation__data__seed=seed,
             base__train__seed=seed,
             base__train__kimg=self.setting.kimg,
             search__seed=seed,
@@ -126,13 +131,13 @@ class Bench:
         output = record.outputs[0]
         return f"{output['ref'].partition('@')[0]}@{output['digest']}"
 
-    def kid(self, ref: str, name: str) -> float:
-        """KID of a published generator against the held-out digits."""
+    def kid(self, ref: str, method: str, seed: int) -> float:
+        """KID of a published generator against the digits that `seed` holds out."""
         from cluster.job import ArtifactInput, EvaluateJob
 
-        shipped = self.load("evaluate", [])
+        shipped = self.load("evaluate", changes(data__seed=seed))
         job = EvaluateJob(
-            name=f"kid-{name}",
+            name=f"kid-{method}-{seed}",
             target=ArtifactInput(artifact=ref),
             data=shipped.data,
             metrics=["kid"],
@@ -169,7 +174,7 @@ def measure(
         kids: dict[str, list[float]] = {method: [] for method in methods}
         for seed in setting.seeds:
             for method in methods:
-                kids[method].append(bench.kid(train[method](seed), f"{method}-{seed}"))
+                kids[method].append(bench.kid(train[method](seed), method, seed))
                 say(f"  {method}, seed {seed}: KID {kids[method][-1]:.4f}")
     rows = [_row(method, values, setting, kids.get(SCRATCH)) for method, values in kids.items()]
     targets = []

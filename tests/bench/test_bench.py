@@ -1,0 +1,105 @@
+"""Each benchmark in its smallest form: it runs, and its result has the structure that README.md and `--json` promise."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from tests.bench import cli, common, loop, ray_overhead, transfer
+from tests.bench.common import Result, Target
+
+
+def check(result: Result, runs: list[str]) -> None:
+    """What all results have in common."""
+    document = json.loads(json.dumps(result.to_json()))
+    assert {"bench", "quick", "host", "rows", "targets", "passed", "notes"} <= document.keys()
+    assert {"cpu", "cores", "torch", "date", "load"} <= document["host"].keys()
+    assert [next(iter(row.values())) for row in document["rows"]] == runs
+    for target in result.targets:
+        assert math.isfinite(target.measured)
+        assert target.measured > 0
+    text = result.to_text()
+    assert all(run in text for run in runs)
+
+
+def test_ratios_are_taken_pair_by_pair() -> None:
+    assert common.ratio([2.0, 30.0, 400.0], [1.0, 10.0, 100.0]) == 3.0
+
+
+def test_runs_alternate_and_the_order_turns() -> None:
+    order: list[str] = []
+    runs = {name: lambda name=name: float(len(order.append(name) or order)) for name in "ab"}
+    assert common.alternate(runs, 3) == {"a": [1.0, 4.0, 5.0], "b": [2.0, 3.0, 6.0]}
+    assert order == list("abbaab")
+
+
+@pytest.mark.parametrize(("sense", "passes"), [(">=", [1, 2]), ("<=", [0, 1]), ("<", [0])])
+def test_a_target_is_met_from_its_bound_on(sense: str, passes: list[int]) -> None:
+    assert [value for value in (0, 1, 2) if Target("t", sense, 1, value).passed] == passes
+
+
+def test_a_missed_target_is_an_exit_code_unless_quick(capsys: pytest.CaptureFixture[str]) -> None:
+    missed = [Target("speed", ">=", 2.0, 1.0)]
+    assert common.show(Result("b", False, [], missed), as_json=False) == 1
+    assert "MISSED" in capsys.readouterr().out
+    assert common.show(Result("b", True, [], missed), as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["passed"] is False
+
+
+def test_table_aligns_numbers_to_the_right() -> None:
+    lines = common.table([{"run": "a", "n": 1}, {"run": "longer", "n": 123456}]).splitlines()
+    assert lines == ["run          n", "------  ------", "a            1", "longer  123456"]
+
+
+def test_cli() -> None:
+    check(cli.measure(quick=True), ["tlgan --help", "tlgan validate, ten mistakes"])
+
+
+def test_loop() -> None:
+    size = loop.Setting(threads=1, steps=5, warmup=2, rounds=1, batch=8, width=4, limit=64)
+    result = loop.measure(quick=True, setting=size)
+    check(result, [loop.OURS, loop.CLASSIC, loop.PRELOADED])
+    assert [target.bound for target in result.targets] == [1.3]
+
+
+def test_profile_shares_sum_to_one() -> None:
+    shares = loop.profile(loop.Setting(batch=8, width=8, limit=64), steps=2)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert {"convolutions, forward", "convolutions, backward", "Adam"} <= shares.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_ray_overhead() -> None:
+    size = ray_overhead.Setting(kimg=0.4, rounds=1, batch=8, width=4, limit=64)
+    result = ray_overhead.measure(quick=True, setting=size)
+    check(result, [ray_overhead.TORCHRUN, ray_overhead.RAY])
+    assert [target.bound for target in result.targets] == [0.95]
+
+
+SMALLEST = transfer.Setting(
+    seeds=(0, 1), samples=64, pretrain_kimg=0.128, kimg=0.128, trials=2, width=4, classifier_kimg=0.256, glyphs=200
+)
+
+
+def test_transfer_without_the_search(tmp_path: Path) -> None:
+    methods = (transfer.SCRATCH, transfer.FINETUNED)
+    url = f"file://{tmp_path / 'store'}"
+    result = transfer.measure(quick=True, store=url, setting=SMALLEST, methods=methods)
+    check(result, list(methods))
+    assert result.targets == []
+    assert {"mean", "std", "seed 0", "seed 1", "share of scratch"} <= result.rows[0].keys()
+    assert result.rows[0]["share of scratch"] == 1.0
+    again = transfer.measure(quick=True, store=url, setting=SMALLEST, methods=methods)
+    assert again.rows == result.rows
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_transfer_with_the_search(tmp_path: Path) -> None:
+    result = transfer.measure(quick=True, store=f"file://{tmp_path / 'store'}", setting=SMALLEST)
+    check(result, [transfer.SCRATCH, transfer.FINETUNED, transfer.SWEPT])
+    assert [target.bound for target in result.targets] == [0.5]
