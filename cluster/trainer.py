@@ -15,6 +15,7 @@ from cluster.ray_session import RaySession
 from cluster.runs import Runs
 from cluster.sections import ResourcesSpec
 from cluster.task import GanTask, TaskHooks, run_gan
+from cluster.waiting import away_from_main
 from tlgan import errors
 from tlgan.errors import BackendError, RunFailed, TlganError
 
@@ -50,7 +51,7 @@ def train_on_ray(session: RaySession, task: GanTask, resources: ResourcesSpec, l
         )
         store.delete(f"runs/{task.run}/{ERROR}")
         try:
-            trainer.fit()
+            away_from_main(trainer.fit, "ray-train")
         except Exception as error:
             raise _recorded_error(task) or cause_of(error) from error
     if recorded := _recorded_error(task):

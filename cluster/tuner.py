@@ -20,8 +20,9 @@ from cluster.ray_session import RaySession
 from cluster.runs import Runs
 from cluster.space import Space
 from cluster.task import GanTask, TaskHooks, run_gan
-from cluster.trainer import cause_of, stop_signal
+from cluster.trainer import ERROR, cause_of, stop_signal
 from cluster.trial import Trial, ended
+from cluster.waiting import away_from_main
 from tlgan.errors import RunStopped
 
 Params = dict[str, Any]
@@ -95,7 +96,7 @@ def search(
                 name="sweep", storage_path=bookkeeping, verbose=0, callbacks=[Watcher(board, job, tell)]
             ),
         )
-        results = tuner.fit()
+        results = away_from_main(tuner.fit, "ray-tune")
     runs = Runs(next(iter(tasks.values())).open_store())
     for result in (results[i] for i in range(len(results))):
         name = result.config["trial"] if result.config else None
@@ -121,7 +122,9 @@ def _run_trial(config: dict[str, Any], tasks: dict[str, dict[str, Any]], metric:
     from ray import tune
 
     task = GanTask(**tasks[config["trial"]])
-    runs = Runs(task.open_store())
+    store = task.open_store()
+    store.delete(f"runs/{task.run}/{ERROR}")  # of an earlier attempt
+    asked = stop_signal(task)
 
     def measured(nimg: int, values: dict[str, float]) -> None:
         if not math.isfinite(values[metric]):
@@ -129,16 +132,16 @@ def _run_trial(config: dict[str, Any], tasks: dict[str, dict[str, Any]], metric:
         tune.report({"nimg": nimg, **values})
 
     try:
-        if not run_gan(task, TaskHooks(measured=measured, should_stop=stop_signal(task))):
+        if asked() or not run_gan(task, TaskHooks(measured=measured, should_stop=asked)):
             raise RunStopped("stopped by a person")
     except Exception as error:
-        runs.put_json(task.run, "error.json", {"message": str(error) or type(error).__name__})
+        Runs(store).put_json(task.run, ERROR, {"message": str(error) or type(error).__name__})
         raise
 
 
 def _verdict(trial: Trial, result: Any, job: SweepJob, runs: Runs, task: GanTask) -> Trial:
     if result.error is not None:
-        recorded = runs.get_json(task.run, "error.json")
+        recorded = runs.get_json(task.run, ERROR)
         return replace(
             trial, state="failed", reason=recorded["message"] if recorded else cause_of(result.error).message
         )

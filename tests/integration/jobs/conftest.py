@@ -10,6 +10,7 @@ import pytest
 
 from cluster.specfile import parse_job
 from cluster.store import ArtifactStore, open_store
+from jobs.execute import execute
 from jobs.session import Session
 
 
@@ -43,3 +44,35 @@ def pretrain() -> Callable[..., Any]:
         return parse_job(spec, overrides)
 
     return make
+
+
+@pytest.fixture
+def sweep() -> dict[str, Any]:
+    return {
+        "kind": "sweep",
+        "name": "search",
+        "base": {
+            "kind": "finetune",
+            "name": "child",
+            "init_from": {"artifact": "tiny-gan:latest"},
+            "data": {"source": "digits", "split": "train", "limit": 100},
+            "train": {"kimg": 4, "batch_size": 32},
+            "transfer": {"method": "freeze"},
+            "evaluation": {"samples": 64, "data": {"source": "digits", "split": "test"}},
+        },
+        "space": {
+            "transfer.freeze_d": {"choice": [0, 2]},
+            "train.lr_d": {"choice": [2.0e-4, 1.0e30]},
+        },
+        "search": {"algo": "grid", "trials": 4, "parallel": 2},
+        "early_stop": {"scheduler": "asha", "grace_kimg": 1, "eta": 2},
+        "objective": {"metric": "kid", "mode": "min"},
+        "output": {"artifact": "found", "aliases": ["best"]},
+    }
+
+
+@pytest.fixture
+def features(session: Session) -> None:
+    """A small stand-in for the embedded extractor: the same kind of artifact, trained for seconds."""
+    spec = {"kind": "classifier", "name": "glyph-features", "data": {"source": "digits"}, "model": {"width": 8}}
+    execute(parse_job({**spec, "train": {"kimg": 2, "batch_size": 64}}), session)

@@ -64,42 +64,15 @@ def test_a_worker_that_diverges_is_not_restarted(
     assert "diverged" in (session.runs.get("tiny").reason or "")
 
 
-@pytest.fixture
-def sweep() -> dict[str, Any]:
-    return {
-        "kind": "sweep",
-        "name": "search",
-        "base": {
-            "kind": "finetune",
-            "name": "child",
-            "init_from": {"artifact": "tiny-gan:latest"},
-            "data": {"source": "digits", "split": "train", "limit": 100},
-            "train": {"kimg": 4, "batch_size": 32},
-            "transfer": {"method": "freeze"},
-            "evaluation": {"samples": 64, "data": {"source": "digits", "split": "test"}},
-        },
-        "space": {
-            "transfer.freeze_d": {"choice": [0, 2]},
-            "train.lr_d": {"choice": [2.0e-4, 1.0e30]},
-        },
-        "search": {"algo": "grid", "trials": 4, "parallel": 2},
-        "early_stop": {"scheduler": "asha", "grace_kimg": 1, "eta": 2},
-        "objective": {"metric": "kid", "mode": "min"},
-        "output": {"artifact": "found", "aliases": ["best"]},
-    }
-
-
-def features(session: Session) -> None:
-    """A small stand-in for the embedded extractor: the same kind of artifact, trained for seconds."""
-    spec = {"kind": "classifier", "name": "glyph-features", "data": {"source": "digits"}, "model": {"width": 8}}
-    execute(parse_job({**spec, "train": {"kimg": 2, "batch_size": 64}}), session)
-
-
 def test_a_sweep_publishes_its_best_and_survives_failing_trials(
-    shared_ray: Any, session: Session, pretrain: Callable[..., Any], sweep: dict[str, Any], events: Events
+    shared_ray: Any,
+    session: Session,
+    pretrain: Callable[..., Any],
+    sweep: dict[str, Any],
+    features: None,
+    events: Events,
 ) -> None:
     parent = execute(pretrain(), session)
-    features(session)
     record = execute(parse_job(sweep), session)
     best = session.artifacts.resolve("found:best")
     assert [p.digest for p in best.parents if p.role == "init_from"] == [parent.outputs[0]["digest"]]
@@ -123,10 +96,9 @@ def test_a_sweep_publishes_its_best_and_survives_failing_trials(
 
 
 def test_a_sweep_of_failures_fails_with_the_reason(
-    shared_ray: Any, session: Session, pretrain: Callable[..., Any], sweep: dict[str, Any]
+    shared_ray: Any, session: Session, pretrain: Callable[..., Any], sweep: dict[str, Any], features: None
 ) -> None:
     execute(pretrain(), session)
-    features(session)
     sweep["space"] = {"train.lr_d": {"choice": [1.0e30]}}
     with pytest.raises(RunFailed, match="all 1 trials failed: training diverged"):
         execute(parse_job(sweep), session)

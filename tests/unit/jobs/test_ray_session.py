@@ -53,7 +53,7 @@ def test_a_worker_must_fit_on_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
     session = RaySession()
     monkeypatch.setattr(session, "_nodes", lambda on_ray: (nodes, "the cluster"))
     session.check(ResourcesSpec(workers=2, cpus_per_worker=3), on_ray=True)
-    with pytest.raises(Infeasible, match="2 workers with 2 CPUs and 0.5 GPUs each, the cluster has room for 1"):
+    with pytest.raises(Infeasible, match=r"2 workers with 2 CPUs and 0\.5 GPUs each, the cluster has room for 1"):
         session.check(ResourcesSpec(workers=2, cpus_per_worker=2, gpus_per_worker=0.5), on_ray=True)
     with pytest.raises(Infeasible, match="room for 0: a worker must fit on one node"):
         session.check(ResourcesSpec(workers=1, cpus_per_worker=4), on_ray=True)
@@ -85,6 +85,7 @@ def test_closing_leaves_no_files_no_processes_and_the_loggers_as_they_were(tmp_p
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
+        check=False,
         capture_output=True,
         text=True,
         timeout=120,

@@ -1,0 +1,71 @@
+"""Ctrl-C while Ray works: it reaches tlgan, not Ray's own handlers, and nothing unfinished is published."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cluster.specfile import parse_job
+from jobs.execute import execute
+from jobs.output import Context
+from jobs.session import Session
+from jobs.verbs.run import _polite
+from tlgan.errors import RunStopped
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
+Events = list[tuple[str, dict[str, Any]]]
+
+
+def interrupt_at(session: Session, events: Events, kind: str, **wanted: Any) -> None:
+    """The next matching event is answered by a Ctrl-C, once, as from a terminal."""
+    sent = threading.Event()
+
+    def listen(run: str, event: dict[str, Any]) -> None:
+        events.append((run, event))
+        if event["type"] == kind and wanted.items() <= event.items() and not sent.is_set():
+            sent.set()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    session.listener = listen
+
+
+def test_an_interrupted_sweep_publishes_nothing_and_keeps_what_ended(
+    shared_ray: Any,
+    session: Session,
+    sweep: dict[str, Any],
+    features: None,
+    pretrain: Callable[..., Any],
+    events: Events,
+) -> None:
+    execute(pretrain(), session)
+    sweep["search"]["parallel"] = 1
+    sweep["early_stop"] = {"scheduler": "none"}
+    sweep["space"] = {"transfer.freeze_d": {"choice": [0, 1, 2]}}
+    interrupt_at(session, events, "trial", state="succeeded")
+    with pytest.raises(RunStopped), _polite(session.interrupted, Context(quiet=True)):
+        execute(parse_job(sweep), session)
+    assert session.interrupted.is_set()
+    record = session.runs.get("search")
+    assert record.state == "stopped"
+    assert session.artifacts.versions("found") == []
+    states = [session.runs.get_json(record.id, f"trials/{i:03d}/trial.json")["state"] for i in range(3)]
+    assert states[0] == "succeeded"
+    assert states[2] == "failed", "a trial that was not begun is run by the next attempt"
+
+
+def test_an_interrupted_training_on_workers_stops_with_a_checkpoint(
+    shared_ray: Any, session: Session, pretrain: Callable[..., Any], events: Events
+) -> None:
+    interrupt_at(session, events, "started")
+    with pytest.raises(RunStopped), _polite(session.interrupted, Context(quiet=True)):
+        execute(pretrain(resources__workers=1, train__kimg=400), session)
+    assert session.interrupted.is_set()
+    record = session.runs.get("tiny")
+    assert record.state == "stopped"
+    assert any(info.key.endswith("complete.json") for info in session.artifacts.store.list(f"runs/{record.id}/"))
+    assert session.artifacts.versions("tiny-gan") == []
