@@ -2,7 +2,7 @@
 
     python -m tests.bench.loop [--quick] [--json] [--threads 2]
 
-Each loop has a process of its own, so that neither profits from the other's settings; they run in turn, never together.
+The two have processes of their own, so that neither profits from the other's settings; they run in turn, never together.
 """
 
 from __future__ import annotations
@@ -159,12 +159,13 @@ def measure(quick: bool = False, setting: Setting | None = None) -> Result:
     }
     dataset_of(setting)  # rendered before anybody is timed
     with ExitStack() as stack:
-        homes = {name: stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn"))) for name in loops}
-        for ready in [home.submit(_warm) for home in homes.values()]:
+        mine, theirs = (stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn"))) for _ in "ab")
+        for ready in [mine.submit(_warm), theirs.submit(_warm)]:
             ready.result()
+        homes = {OURS: mine, CLASSIC: theirs, PRELOADED: theirs}
         runs = {name: partial(_in, homes[name], loop) for name, loop in loops.items()}
         speeds = alternate(runs, setting.rounds)
-        shares = homes[OURS].submit(profile, setting, 3 if quick else 10).result()
+        shares = mine.submit(profile, setting, 3 if quick else 10).result()
     rows = [
         {**spread(name, values, "images/s"), "tlgan is faster by": ratio(speeds[OURS], values)}
         for name, values in speeds.items()
@@ -177,12 +178,8 @@ def measure(quick: bool = False, setting: Setting | None = None) -> Result:
 
 
 def _warm() -> None:
-    import torch
-    import torchvision  # noqa: F401
-
+    import tests.bench.classic  # noqa: F401
     import tlgan.train  # noqa: F401
-
-    torch.zeros(1)
 
 
 def _in(home: ProcessPoolExecutor, loop: Any) -> float:
