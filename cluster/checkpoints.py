@@ -58,9 +58,11 @@ class Checkpoints:
                 log.warning("checkpoint %d is damaged, trying the one before: %s", nimg, error)
 
     def clear(self) -> None:
-        """Removes all: the run has ended and its result is published."""
+        """Removes all, half uploaded ones too: the run has ended and its result is published."""
         for nimg in self.complete():
             self._remove(nimg)
+        for info in list(self.store.list(self.prefix)):
+            self.store.delete(info.key)
 
     def _fetch(self, nimg: int, root: Path) -> None:
         place = f"{self.prefix}{nimg:012d}/"

@@ -12,20 +12,23 @@ from __future__ import annotations
 
 import builtins
 import json
+import logging
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cluster.store.base import Store
-from tlgan.errors import Conflict, NotFound, did_you_mean
+from tlgan.errors import Conflict, IntegrityError, NotFound, SpecError, did_you_mean
 from tlgan.manifest import now_utc
 from tlgan.recipe import canonical_json
 
+log = logging.getLogger("tlgan.runs")
 State = Literal["pending", "running", "succeeded", "failed", "stopped"]
 FINAL = ("succeeded", "failed", "stopped")
 MAX_RECORD = 4 << 20
@@ -53,6 +56,7 @@ class RunRecord(BaseModel):
     attempt: int = 0
     host: str = ""
     pid: int = 0
+    process: str = ""
     version: str = ""
     versions: dict[str, str] = {}
 
@@ -66,7 +70,13 @@ class RunRecord(BaseModel):
         """Whether the process that drove the run still lives; None when it was on another machine."""
         if self.host != socket.gethostname():
             return None
-        return self.pid == os.getpid() or os.path.exists(f"/proc/{self.pid}")
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # somebody else's
+            pass
+        return birth_of(self.pid) in (self.process, "")
 
 
 class Runs:
@@ -82,19 +92,25 @@ class Runs:
         return record
 
     def get(self, run: str) -> RunRecord:
-        """By id, by the unique beginning of one, or by name (then the newest). Raises `NotFound` with near names."""
+        """By id, by name (then the newest), or by the unique beginning of an id.
+
+        Raises `NotFound` with near names, `SpecError` when several ids begin so.
+        """
         if _ID.fullmatch(run):
             try:
                 return self._read(_key(run))
             except NotFound:
                 pass
         everything = self.list()
-        for matches in (
-            [r for r in everything if r.name == run],
-            [r for r in everything if r.id.startswith(run)],
-        ):
-            if matches:
-                return matches[0]
+        if named := [r for r in everything if r.name == run]:
+            return named[0]
+        matches = [r.id for r in everything if r.id.startswith(run)] if run else []
+        if len(matches) > 1:
+            raise SpecError(
+                f"{len(matches)} runs begin with {run}: {', '.join(matches[:5])}", hint="write more of the id"
+            )
+        if matches:
+            return next(r for r in everything if r.id == matches[0])
         near = did_you_mean(run, [r.id for r in everything] + [r.name for r in everything])
         raise NotFound(f"there is no run {run} in {self.store.url}", hint=near or "`tlgan ls` shows the runs")
 
@@ -106,14 +122,28 @@ class Runs:
 
     def list(self) -> builtins.list[RunRecord]:
         """Newest first."""
-        keys = (info.key for info in self.store.list("runs/") if re.fullmatch(r"runs/[^/]+/run\.json", info.key))
-        return sorted((self._read(key) for key in keys), key=lambda r: r.created, reverse=True)
+        found = []
+        for info in self.store.list("runs/"):
+            if re.fullmatch(r"runs/[^/]+/run\.json", info.key):
+                try:
+                    found.append(self._read(info.key))
+                except (IntegrityError, NotFound) as error:  # one damaged record does not hide the others
+                    log.warning("%s", error)
+        return sorted(found, key=lambda r: r.created, reverse=True)
 
     def update(self, run_id: str, **changes: Any) -> RunRecord:
-        """Changes fields of a record; against other writers by compare-and-swap where the server has it."""
+        """Changes fields of a record."""
+        return self.revise(run_id, lambda _: changes)
+
+    def revise(self, run_id: str, change: Callable[[RunRecord], dict[str, Any]]) -> RunRecord:
+        """Changes the fields that `change` returns for the record as it is; it may raise.
+
+        Against other writers by compare-and-swap, where the server has it: then `change` is asked again.
+        """
         while True:
             data, token = self.store.read(_key(run_id), max_bytes=MAX_RECORD)
-            record = RunRecord.model_validate_json(data).model_copy(update=changes)
+            record = _parse(_key(run_id), data)
+            record = record.model_copy(update=change(record))
             if not self.store.capabilities.compare_and_swap:
                 self.store.put(_key(run_id), _dump(record))
                 return record
@@ -124,7 +154,7 @@ class Runs:
                 continue
 
     def _read(self, key: str) -> RunRecord:
-        return RunRecord.model_validate_json(self.store.get(key, max_bytes=MAX_RECORD))
+        return _parse(key, self.store.get(key, max_bytes=MAX_RECORD))
 
     def put_json(self, run_id: str, path: str, value: Any) -> None:
         self.store.put(f"runs/{run_id}/{path}", json.dumps(value).encode())
@@ -178,10 +208,29 @@ def new_record(run_id: str, name: str, kind: str, **fields: Any) -> RunRecord:
         created=now_utc(),
         host=socket.gethostname(),
         pid=os.getpid(),
+        process=birth_of(os.getpid()),
         version=tlgan.__version__,
         versions={name: metadata.version(name) for name in ("torch", "torchvision", "ray", "numpy")},
         **fields,
     )
+
+
+def birth_of(pid: int) -> str:
+    """What tells a process from a later one with its number; empty where the system does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+    return f"{boot[:8]}-{ticks}"
+
+
+def _parse(key: str, data: bytes) -> RunRecord:
+    try:
+        return RunRecord.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise IntegrityError(f"{key} is no record of a run: {first['msg']}") from None
 
 
 def _key(run_id: str) -> str:

@@ -14,6 +14,7 @@ from cluster.events import Event, Follower
 from cluster.ray_session import RaySession
 from cluster.runs import Runs
 from cluster.sections import ResourcesSpec
+from cluster.stopping import stop_key, stop_signal
 from cluster.task import GanTask, TaskHooks, run_gan
 from cluster.waiting import away_from_main
 from tlgan import errors
@@ -56,7 +57,7 @@ def train_on_ray(session: RaySession, task: GanTask, resources: ResourcesSpec, l
             raise _recorded_error(task) or cause_of(error) from error
     if recorded := _recorded_error(task):
         raise recorded
-    return store.head(f"runs/{root_of(task)}/stop.json") is None
+    return store.head(stop_key(task.run)) is None
 
 
 def _ignore(event: Event) -> None:
@@ -70,7 +71,7 @@ def _worker(config: dict[str, Any]) -> None:
     if runs.get_json(task.run, ERROR) is not None:
         return
     try:
-        run_gan(task, TaskHooks(should_stop=stop_signal(task)))
+        run_gan(task, TaskHooks(should_stop=stop_signal(task.open_store(), task.run)))
     except TlganError as error:
         if not isinstance(error, BackendError):
             runs.put_json(task.run, ERROR, {"type": type(error).__name__, "message": error.message, "hint": error.hint})
@@ -87,26 +88,6 @@ def _recorded_error(task: GanTask) -> TlganError | None:
     kind = getattr(errors, found["type"], RunFailed)
     error: TlganError = kind(found["message"], hint=found["hint"])
     return error
-
-
-def stop_signal(task: GanTask) -> Any:
-    """A function that asks the store, every two seconds at the most, whether a person wants the run to stop."""
-    import time
-
-    store, last = task.open_store(), [0.0]
-
-    def should_stop() -> bool:
-        if time.monotonic() - last[0] < 2.0:
-            return False
-        last[0] = time.monotonic()
-        return store.head(f"runs/{root_of(task)}/stop.json") is not None
-
-    return should_stop
-
-
-def root_of(task: GanTask) -> str:
-    """The run that a person knows: a trial's is its sweep."""
-    return task.run.partition("/")[0]
 
 
 def cause_of(error: BaseException) -> TlganError:

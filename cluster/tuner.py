@@ -19,8 +19,9 @@ from cluster.job import SweepJob
 from cluster.ray_session import RaySession
 from cluster.runs import Runs
 from cluster.space import Space
+from cluster.stopping import stop_signal
 from cluster.task import GanTask, TaskHooks, run_gan
-from cluster.trainer import ERROR, cause_of, stop_signal
+from cluster.trainer import ERROR, cause_of
 from cluster.trial import Trial, ended
 from cluster.waiting import away_from_main
 from tlgan.errors import RunStopped
@@ -124,7 +125,7 @@ def _run_trial(config: dict[str, Any], tasks: dict[str, dict[str, Any]], metric:
     task = GanTask(**tasks[config["trial"]])
     store = task.open_store()
     store.delete(f"runs/{task.run}/{ERROR}")  # of an earlier attempt
-    asked = stop_signal(task)
+    asked = stop_signal(store, task.run)
 
     def measured(nimg: int, values: dict[str, float]) -> None:
         if not math.isfinite(values[metric]):

@@ -7,8 +7,8 @@ A kind is a module with `prepare(job, session) -> Plan`, which refuses what can'
 from __future__ import annotations
 
 import importlib
+import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +16,13 @@ from cluster.checkpoints import Checkpoints
 from cluster.events import EventWriter
 from cluster.job import Job, TrainingJob
 from cluster.runs import RunRecord, new_record
+from cluster.stopping import stop_key
 from jobs.pin import Plan
 from jobs.session import Session
-from tlgan.errors import Conflict, NotFound, RunFailed, RunStopped, TlganError
+from tlgan.errors import BackendError, Conflict, NotFound, RunFailed, RunStopped, TlganError
 from tlgan.manifest import Manifest, now_utc
 
+log = logging.getLogger("tlgan.jobs")
 MODULES = {
     "pretrain": "jobs.kinds.gan",
     "finetune": "jobs.kinds.gan",
@@ -46,20 +48,30 @@ def execute(job: Job, session: Session) -> RunRecord:
 
     Raises what made it impossible or made it fail; the record says the same.
     """
+    if session.interrupted.is_set():
+        raise RunStopped(f"{job.kind} {job.name} was not begun: stopped by a person")
     module = importlib.import_module(MODULES[job.kind])
     plan: Plan = module.prepare(job, session)
-    if cached := _cached(plan, session):
-        session.listener(cached.id, {"type": "cached", "name": job.name, "kind": job.kind, "outputs": cached.outputs})
-        return cached
-    record = _open(plan, session)
-    tell: Callable[[dict[str, Any]], None] = EventWriter(
-        session.artifacts.store, record.id, lambda event: session.listener(record.id, event)
-    )
+    with session.alone(plan.run_id):
+        if cached := _cached(plan, session):
+            told = {"type": "cached", "name": job.name, "kind": job.kind, "outputs": cached.outputs}
+            session.listener(cached.id, told)
+            return cached
+        return _run(plan, session, module)
+
+
+def _run(plan: Plan, session: Session, module: Any) -> RunRecord:
+    job, record = plan.job, _open(plan, session)
+    tell = EventWriter(session.artifacts.store, record.id, lambda event: session.listener(record.id, event))
     tell({"type": "run", "state": "running", "name": job.name, "kind": job.kind, "inputs": plan.inputs})
+    tell.flush()
     try:
         outcome: Outcome = module.perform(plan, session, record.id)
     except BaseException as error:
-        _close(record, session, tell, *_verdict(error))
+        try:
+            _close(record, session, tell, *_verdict(error))
+        except BackendError as problem:  # what went wrong first is what counts
+            log.warning("the end of run %s was not recorded: %s", record.id, problem)
         if isinstance(error, TlganError | KeyboardInterrupt):
             raise
         raise RunFailed(f"run {record.id} failed: {type(error).__name__}: {error}") from error
@@ -104,22 +116,34 @@ def _open(plan: Plan, session: Session) -> RunRecord:
         facts=plan.facts,
         attempt=1,
     )
-    found = session.runs.find(plan.run_id)
-    if found is None:
-        return session.runs.create(record)
-    if found.state == "running" and found.process_is_alive and found.pid != record.pid:
-        raise Conflict(f"run {found.id} is running already (process {found.pid})", hint="wait for it, or stop it")
-    session.artifacts.store.delete(f"runs/{found.id}/stop.json")
-    if found.state == "succeeded":
-        forget_progress(session, found.id)
-    kept = {"attempt": found.attempt + 1, "created": found.created, "reason": None, "finished": None, "outputs": []}
-    return session.runs.update(found.id, **{**record.model_dump(), **kept})
+    if session.runs.find(plan.run_id) is None:
+        try:
+            return session.runs.create(record)
+        except Conflict:  # somebody was faster: see whether that one still runs
+            pass
+    before: list[RunRecord] = []
+
+    def taken_up(found: RunRecord) -> dict[str, Any]:
+        if found.state == "running" and found.process_is_alive and found.pid != record.pid:
+            raise Conflict(f"run {found.id} is running already (process {found.pid})", hint="wait for it, or stop it")
+        before[:] = [found]
+        kept = {"attempt": found.attempt + 1, "created": found.created, "reason": None, "finished": None, "outputs": []}
+        return {**record.model_dump(), **kept}
+
+    taken = session.runs.revise(record.id, taken_up)
+    session.artifacts.store.delete(stop_key(taken.id))
+    if before[0].state == "succeeded" or session.fresh:
+        forget_progress(session, taken.id)
+    return taken
 
 
 def forget_progress(session: Session, run_id: str) -> None:
     """Checkpoints of a run that has ended: nothing is resumed from them any more."""
     shutil.rmtree(session.workdir(run_id), ignore_errors=True)
-    Checkpoints(session.artifacts.store, run_id).clear()
+    try:
+        Checkpoints(session.artifacts.store, run_id).clear()
+    except BackendError as error:
+        log.warning("checkpoints of run %s were left in the store: %s", run_id, error)
 
 
 def _verdict(error: BaseException) -> tuple[str, str]:
@@ -128,7 +152,9 @@ def _verdict(error: BaseException) -> tuple[str, str]:
     return "failed", str(error) or type(error).__name__
 
 
-def _close(record: RunRecord, session: Session, tell: Any, state: str, reason: str | None, **more: Any) -> RunRecord:
+def _close(
+    record: RunRecord, session: Session, tell: EventWriter, state: str, reason: str | None, **more: Any
+) -> RunRecord:
     tell({"type": "run", "state": state, "reason": reason, "name": record.name, "kind": record.kind, **more})
     tell.close()
     return session.runs.update(record.id, state=state, reason=reason, finished=now_utc(), **more)

@@ -6,16 +6,21 @@ What a stage makes is handed to the next by digest. A stage whose recipe and inp
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from cluster.job import ArtifactInput, FinetuneJob, Job, PipelineJob, SweepJob, TrainingJob, inputs_of
 from cluster.runs import RunRecord
+from cluster.waiting import start
 from jobs.execute import Outcome, execute
 from jobs.pin import Plan
 from jobs.session import Session, cores
-from tlgan.errors import SpecError
-from tlgan.manifest import Manifest
+from tlgan.errors import RunStopped, SpecError, TlganError
+from tlgan.manifest import Manifest, now_utc
+
+AT_ONCE = "ended at once by a person"
 
 
 def prepare(job: PipelineJob, session: Session) -> Plan:
@@ -36,27 +41,42 @@ def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
     running: dict[Future[RunRecord], str] = {}
     waiting = job.order()
     failure: BaseException | None = None
-    with ThreadPoolExecutor(max_workers=max(1, len(waiting)), thread_name_prefix="stage") as pool:
-        while waiting or running:
-            for name in list(waiting) if failure is None else []:
-                if _ready(name, job, done, set(running.values())):
-                    waiting.remove(name)
-                    stage = with_inputs(job.stages[name].run, _made(done))
-                    running[pool.submit(execute, stage, session)] = name
-            if not running:
-                break
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                name = running.pop(future)
-                error = future.exception()
-                if error is None:
-                    done[name] = future.result()
-                else:
-                    failure = failure or error
+    should_stop = session.should_stop(run_id)
+    while waiting or running:
+        if should_stop():
+            session.interrupted.set()  # every stage hears it, and those that wait are not begun
+        for name in list(waiting) if failure is None and not session.interrupted.is_set() else []:
+            if _ready(name, job, done, set(running.values())):
+                waiting.remove(name)
+                stage = with_inputs(job.stages[name].run, _made(done))
+                running[start(partial(execute, stage, session), f"stage {name}")] = name
+        if not running:
+            break
+        for future in _finished(running, session):
+            name = running.pop(future)
+            error = future.exception()
+            if error is None:
+                done[name] = future.result()
+            else:
+                failure = failure or error
     if failure is not None:
         raise failure
+    if waiting:
+        hint = "the same command goes on with the stages that are left"
+        raise RunStopped(f"pipeline {run_id} was stopped before {', '.join(waiting)}", hint=hint)
     stages = {name: {"run": done[name].id, "outputs": done[name].outputs} for name in job.order()}
     return Outcome(_outputs(done, session), facts={"stages": stages})
+
+
+def _finished(running: Mapping[Future[RunRecord], str], session: Session) -> set[Future[RunRecord]]:
+    """Stages that have ended, after a second at the most. A Ctrl-C that does not wait for them is recorded."""
+    try:
+        return wait(running, timeout=1.0, return_when=FIRST_COMPLETED).done
+    except KeyboardInterrupt:
+        for run_id in list(session.open):
+            with suppress(TlganError):
+                session.runs.update(run_id, state="stopped", reason=AT_ONCE, finished=now_utc())
+        raise
 
 
 def _ready(name: str, job: PipelineJob, done: Mapping[str, Any], running: set[str]) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from cluster.ray_session import RaySession
 from cluster.runs import Runs
+from cluster.stopping import stop_key, stop_signal
 from cluster.store import ArtifactStore
 from tlgan.data import cache_root
 
@@ -37,6 +38,9 @@ class Session:
         self.runs = Runs(self.artifacts.store)
         key = hashlib.sha256(self.artifacts.url.encode()).hexdigest()[:12]
         self.work = cache_root() / "work" / key
+        self.open: set[str] = set()
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
         self.ray = RaySession(self.ray_address, self.work / "ray.log")
 
     def workdir(self, run_id: str) -> Path:
@@ -51,7 +55,7 @@ class Session:
         def watch() -> None:
             while not over.is_set():
                 if self.interrupted.wait(0.2):
-                    self.runs.put_json(run_id, "stop.json", {})
+                    self.artifacts.store.put(stop_key(run_id), b"{}")
                     return
 
         thread = threading.Thread(target=watch, daemon=True, name="tlgan-interrupts")
@@ -61,6 +65,23 @@ class Session:
         finally:
             over.set()
             thread.join()
+
+    def should_stop(self, run_id: str) -> Callable[[], bool]:
+        """A function that says whether the run was interrupted here, or stopped by somebody through the store."""
+        asked = stop_signal(self.artifacts.store, run_id)
+        return lambda: self.interrupted.is_set() or asked()
+
+    @contextmanager
+    def alone(self, run_id: str) -> Iterator[None]:
+        """Stages side by side may need the same run: one does it, the others wait."""
+        with self._guard:
+            lock = self._locks.setdefault(run_id, threading.Lock())
+        with lock:
+            self.open.add(run_id)
+            try:
+                yield
+            finally:
+                self.open.discard(run_id)
 
     def __enter__(self) -> Session:
         return self

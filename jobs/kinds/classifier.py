@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from cluster.events import EventWriter
 from cluster.job import ClassifierJob
 from jobs.execute import Outcome
 from jobs.pin import Plan, identity_of, pin_data
 from jobs.session import Session
+from tlgan.errors import RunStopped
 
 DEFAULT_RESOLUTION = 32
 
@@ -32,12 +34,15 @@ def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
     writer = EventWriter(session.artifacts.store, run_id, lambda event: session.listener(run_id, event))
     total = round(recipe.train.kimg * 1000)
     writer({"type": "started", "nimg": 0, "total": total, "workers": 1})
+    should_stop = session.should_stop(run_id)
+
+    def report(row: dict[str, Any]) -> None:
+        writer({"type": "progress", "nimg": row["nimg"], "stats": {"loss": row["loss"]}})
+        if should_stop():
+            raise RunStopped(f"run {run_id} was stopped", hint="the same command starts it again")
+
     try:
-        network, scores = train_classifier(
-            recipe,
-            dataset,
-            report=lambda row: writer({"type": "progress", "nimg": row["nimg"], "stats": {"loss": row["loss"]}}),
-        )
+        network, scores = train_classifier(recipe, dataset, report=report)
         metrics = [_metric(name, value) for name, value in scores.items()]
         for row in metrics:
             writer({"type": "metric", "nimg": total, **row})

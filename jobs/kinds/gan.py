@@ -7,7 +7,7 @@ from typing import Any
 from cluster.job import FinetuneJob, GanJob, PretrainJob
 from cluster.store import s3_endpoint
 from cluster.task import GanTask, TaskHooks, run_gan
-from cluster.trainer import stop_signal, train_on_ray
+from cluster.trainer import train_on_ray
 from jobs.execute import Outcome, forget_progress
 from jobs.pin import Plan, extractor_ref, identity_of, pin_artifact, pin_recipe
 from jobs.session import Session
@@ -67,10 +67,8 @@ def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
         with session.passing_on_interrupts(run_id):
             finished = train_on_ray(session.ray, task, job.resources, lambda event: session.listener(run_id, event))
     else:
-        asked = stop_signal(task)
         hooks = TaskHooks(
-            listener=lambda event: session.listener(run_id, event),
-            should_stop=lambda: session.interrupted.is_set() or asked(),
+            listener=lambda event: session.listener(run_id, event), should_stop=session.should_stop(run_id)
         )
         finished = run_gan(task, hooks)
     if not finished:

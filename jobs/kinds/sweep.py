@@ -9,6 +9,7 @@ from cluster.events import EventWriter
 from cluster.job import FinetuneJob, PretrainJob, SweepJob
 from cluster.runs import Runs
 from cluster.specfile import apply_params
+from cluster.stopping import stop_key
 from cluster.task import evaluator_of
 from cluster.tuner import Trial, rungs, sample, search
 from jobs.execute import Outcome
@@ -75,7 +76,7 @@ def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
         if tasks:
             with session.passing_on_interrupts(run_id):
                 trials = search(session.ray, job, trials, tasks, desk.tell)
-        if session.runs.get_json(run_id, "stop.json") is not None:
+        if session.artifacts.store.head(stop_key(run_id)) is not None:
             raise RunStopped(f"sweep {run_id} was stopped", hint="the same command runs the trials that are left")
         ranked = desk.rank(trials)
         winner, metrics = desk.finals(ranked)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,7 +38,9 @@ def run(
 def evaluate(
     ctx: Context,
     ref: Annotated[str, typer.Argument(metavar="REF", help="name:alias or name@digest.")],
-    data: Annotated[str, typer.Option("--data", "-d", help="Reference images: a source, a folder or a dataset artifact.")],
+    data: Annotated[
+        str, typer.Option("--data", "-d", help="Reference images: a source, a folder or a dataset artifact.")
+    ],
     metrics: Annotated[str, typer.Option("--metrics", "-m", help="Separated by commas.")] = "fid,kid,precision,recall",
     samples: Annotated[int, typer.Option("--samples", min=16, help="Generated images.")] = 2000,
     set: SetOption = None,
@@ -74,8 +78,18 @@ def run_attached(ctx: Context, job: Any, *, fresh: bool = False) -> Any:
     from jobs.session import Session
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    with Progress(ctx) as progress, Session(artifacts, progress, fresh) as session, _polite(session.interrupted, ctx):
-        return execute(job, session)
+    try:
+        with (
+            Progress(ctx) as progress,
+            Session(artifacts, progress, fresh) as session,
+            _polite(session.interrupted, ctx),
+        ):
+            return execute(job, session)
+    except KeyboardInterrupt:
+        if any(thread.name.startswith("stage ") for thread in threading.enumerate()):
+            sys.stderr.flush()
+            os._exit(130)  # a stage still computes in its thread; the interpreter can't end under it in order
+        raise
 
 
 class _polite:  # noqa: N801 - used as a function

@@ -131,11 +131,14 @@ def _number(value: Any) -> str:
 
 def stop(ctx: Context, run: RunArgument) -> None:
     """Ask a running training to stop at its next tick, with a checkpoint. Running the same spec again resumes it."""
+    from cluster.stopping import stop_key
     from tlgan.errors import Conflict
 
     runs = _runs(ctx)
     record = runs.get(run)
     if record.state != "running":
         raise Conflict(f"run {record.id} is not running, it is {record.state}")
-    runs.put_json(record.id, "stop.json", {})
+    if record.process_is_alive is False:
+        raise Conflict(f"run {record.id} is not running, its process is gone", hint="the same `tlgan run` resumes it")
+    runs.store.put(stop_key(record.id), b"{}")
     ctx.emit({"id": record.id, "asked": True}, f"{record.id} was asked to stop")

@@ -11,6 +11,7 @@ import pytest
 
 import tlgan
 from cluster.client import Client
+from cluster.runs import birth_of
 from cluster.specfile import parse_job
 from jobs.cli import main
 from jobs.execute import execute
@@ -136,7 +137,7 @@ def test_a_diverging_run_fails_with_its_reason(session: Session, pretrain: Calla
 
 def test_a_running_run_is_not_started_twice(session: Session, pretrain: Callable[..., Any]) -> None:
     record = execute(pretrain(), session)
-    session.runs.update(record.id, state="running", pid=1)
+    session.runs.update(record.id, state="running", pid=1, process=birth_of(1))
     with pytest.raises(Conflict, match="running already"):
         execute(pretrain(), session)
 
