@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from tlgan.models.blocks import BatchNorm2d, Network, level_widths, spectral
-from tlgan.models.points import MapToPoint, PointToMap
+from tlgan.models.convolutions import FromImage, MapToPoint, PointToMap, ToImage
 
 
 class Generator(Network):
@@ -27,7 +27,7 @@ class Generator(Network):
         for size in list(widths)[1:]:
             up = nn.ConvTranspose2d(widths[size // 2], widths[size], 4, 2, 1, bias=False)
             self.blocks[f"b{size}"] = _normalised(up, widths[size])
-        last = nn.ConvTranspose2d(widths[resolution // 2], channels, 4, 2, 1)
+        last = ToImage(widths[resolution // 2], channels, 4, 2, 1)
         self.blocks[f"b{resolution}"] = nn.Sequential(last, nn.Tanh())
         self.apply(initialise)
 
@@ -50,7 +50,7 @@ class Discriminator(Network):
         self.blocks = nn.ModuleDict()
         previous = channels
         for size in reversed(widths):
-            conv = nn.Conv2d(previous, widths[size], 4, 2, 1)
+            conv = (nn.Conv2d if self.blocks else FromImage)(previous, widths[size], 4, 2, 1)
             self.blocks[f"b{size * 2}"] = nn.Sequential(conv, nn.LeakyReLU(0.2, inplace=True))
             previous = widths[size]
         self.blocks["b4"] = nn.Sequential(MapToPoint(previous, 1, 4))
