@@ -33,18 +33,18 @@ def quickstart(
 
     begun = time.monotonic()
     specs = copy_specs(folder / "specs")
-    record = run_attached(ctx, load_spec(specs / "pipeline.yaml", set or []))
+    grid = folder / "digits.png"
+    record = run_attached(ctx, load_spec(specs / "pipeline.yaml", [f"samples.out={grid}", *(set or [])]))
     artifacts = ctx.open_store()
     model = artifacts.pull(ARTIFACT, fresh_folder(folder / "model"))
     ctx.say(f"pulled {ARTIFACT} to {model}")
     g = load_generator(model)
-    write_images(g, folder / "digits.png", "grid", n=64, seed=0, truncation=1.0)
     write_images(g, fresh_folder(folder / "images"), "png", n=64, seed=0, truncation=1.0)
     write_strip(g, folder / "interpolation.png", steps=8, ends=3, seed=0, truncation=1.0)
     report = write_report(ctx, record.id, folder / "report.html")
     made = {
         "report": report,
-        "grid": folder / "digits.png",
+        "grid": grid,
         "images": folder / "images",
         "interpolation": folder / "interpolation.png",
         "model": model,
