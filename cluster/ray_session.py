@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cluster.sections import ResourcesSpec
-from tlgan.errors import BackendError, Infeasible
+from tlgan.errors import BackendError, Infeasible, SpecError
 
 LOGGERS = ("ray", "ray.train", "ray.tune", "ray.data", "ray._private")
 QUIET = {
@@ -56,6 +56,12 @@ class RaySession:
         """Refuses what can never be given by Ray, or by this process's machine. Raises `Infeasible`, and starts nothing."""
         workers = max(resources.workers, 1)
         worker = {"CPU": float(resources.cpus_per_worker), "GPU": float(resources.gpus_per_worker)}
+        gpus = resources.gpus_per_worker
+        if gpus % 1 and (gpus > 1 or workers > 1):
+            raise SpecError(
+                f"resources.gpus_per_worker: expected a whole number, received {gpus:g}",
+                hint="only a single worker, as of a sweep's trial, can share a GPU",
+            )
         nodes, where = self._nodes(on_ray)
         for what, amount in worker.items():
             have = sum(node.get(what, 0.0) for node in nodes)

@@ -42,6 +42,7 @@ class GanTask:
     checkpoints_to_store: bool = True
     objective: tuple[str, str] | None = None
     endpoint: str | None = None  # of an S3 server; keys come from each node's own environment
+    device: str | None = None  # default: a GPU where there is one
 
     def open_store(self) -> Store:
         return open_store(self.store, endpoint=self.endpoint)
@@ -66,7 +67,7 @@ def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
     hooks = hooks or TaskHooks()
     if task.threads:
         torch.set_num_threads(task.threads)
-    world = World.current()
+    world = World.current(task.device)
     recipe = Recipe.model_validate(task.recipe)
     artifacts = ArtifactStore(task.open_store())
     workdir = Path(task.workdir)
@@ -79,7 +80,7 @@ def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
     desk = _Desk(task, recipe, artifacts, writer, hooks)
     try:
         result = train(
-            recipe,
+            without_places(recipe),
             dataset,
             schedule_of(task, recipe),
             workdir,
@@ -99,6 +100,18 @@ def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
         if world.is_main:
             writer.close()
     return result.finished
+
+
+def without_places(recipe: Recipe) -> Recipe:
+    """`recipe` but for where the images lie: a run whose images have moved goes on from its checkpoints."""
+    nowhere = {"path": None, "labels": None}
+    reference = recipe.evaluation.data
+    evaluation = {"data": reference.model_copy(update=nowhere)} if reference else {}
+    changes = {
+        "data": recipe.data.model_copy(update=nowhere),
+        "evaluation": recipe.evaluation.model_copy(update=evaluation),
+    }
+    return recipe.model_copy(update=changes)
 
 
 def fetch_once_per_node(checkpoints: Checkpoints, root: Path, world: Any) -> None:

@@ -41,7 +41,11 @@ def train_on_ray(session: RaySession, task: GanTask, resources: ResourcesSpec, l
     ):
         trainer = TorchTrainer(
             _worker,
-            train_loop_config={**asdict(task), "threads": resources.cpus_per_worker},
+            train_loop_config={
+                **asdict(task),
+                "threads": resources.cpus_per_worker,
+                "device": None if use_gpu else "cpu",  # a GPU that was not asked for is somebody else's
+            },
             torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=resources.workers, use_gpu=use_gpu, resources_per_worker=per_worker
@@ -66,7 +70,7 @@ def _ignore(event: Event) -> None:
 
 def _worker(config: dict[str, Any]) -> None:
     """One rank. Errors that a restart can't mend are written down, and the restarted workers leave at once."""
-    task = GanTask(**config)
+    task = GanTask(**{**config, "device": config["device"] or _own_gpu()})
     runs = Runs(task.open_store())
     if runs.get_json(task.run, ERROR) is not None:
         return
@@ -79,6 +83,12 @@ def _worker(config: dict[str, Any]) -> None:
             error, RunFailed
         ):  # divergence is seen by all ranks alike; anything else must end the others too
             raise
+
+
+def _own_gpu() -> str:
+    from ray.train.torch import get_device
+
+    return str(get_device())
 
 
 def _recorded_error(task: GanTask) -> TlganError | None:

@@ -15,9 +15,11 @@ from cluster.trial import Trial, ended
 class Watcher(tune.Callback):
     """Tune pickles its callbacks into its own snapshot; a copy there is deaf on purpose."""
 
-    def __init__(self, board: dict[str, Trial], job: SweepJob, tell: Callable[[Trial], None]) -> None:
-        self.board, self.tell = board, tell
-        self.metric, self.total = job.objective.metric, round(job.base.train.kimg * 1000)
+    def __init__(
+        self, board: dict[str, Trial], job: SweepJob, totals: dict[str, int], tell: Callable[[Trial], None]
+    ) -> None:
+        self.board, self.totals, self.tell = board, totals, tell
+        self.metric = job.objective.metric
         self.better = min if job.objective.direction == "min" else max
 
     def __getstate__(self) -> dict[str, Any]:
@@ -37,7 +39,7 @@ class Watcher(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         row = self.board[trial.config["trial"]]
         if row.objective is not None:
-            self._change(row.trial, **ended(row.nimg, self.total))
+            self._change(row.trial, **ended(row.nimg, self.totals[row.trial]))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._change(trial.config["trial"], state="failed")

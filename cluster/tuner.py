@@ -25,13 +25,16 @@ from cluster.trainer import ERROR, cause_of
 from cluster.trial import Trial, ended
 from cluster.waiting import away_from_main
 from tlgan.errors import RunStopped
+from tlgan.recipe import canonical_json
 
 Params = dict[str, Any]
+DRAWS = 50  # for each point, before the space counts as used up
 __all__ = ["Trial", "rungs", "sample", "search"]
 
 
 def sample(space: Mapping[str, Space], algo: str, trials: int, seed: int) -> list[Params]:
-    """The points to try: `trials` independent draws, or a walk over the grid cut off after `trials` points.
+    """The points to try, no two alike: `trials` draws, fewer where the space has fewer points, or a walk over the grid
+    cut off after `trials` points.
 
     Paths are taken in alphabetical order: a spec gives the same points however its keys were sorted on the way.
     """
@@ -39,7 +42,13 @@ def sample(space: Mapping[str, Space], algo: str, trials: int, seed: int) -> lis
         axes = [[(path, value) for value in one.grid() or []] for path, one in sorted(space.items())]
         return [dict(point) for point in itertools.islice(itertools.product(*axes), trials)]
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5EA2C4]))
-    return [{path: _draw(one, rng) for path, one in sorted(space.items())} for _ in range(trials)]
+    points: dict[bytes, Params] = {}
+    for _ in range(trials * DRAWS):
+        point = {path: _draw(one, rng) for path, one in sorted(space.items())}
+        points.setdefault(canonical_json(point), point)
+        if len(points) == trials:
+            break
+    return list(points.values())
 
 
 def _draw(space: Space, rng: np.random.Generator) -> Any:
@@ -53,9 +62,13 @@ def _draw(space: Space, rng: np.random.Generator) -> Any:
     return space.values[int(rng.integers(len(space.values)))]
 
 
-def rungs(job: SweepJob) -> tuple[int, ...]:
-    """Images after which trials are measured: ASHA's rungs, at grace, grace * eta, ... below the budget."""
-    total = round(job.base.train.kimg * 1000)
+def budget(task: GanTask) -> int:
+    """Images a trial trains for when nothing stops it; `train.kimg` may be searched too."""
+    return round(float(task.recipe["train"]["kimg"]) * 1000)
+
+
+def rungs(job: SweepJob, total: int) -> tuple[int, ...]:
+    """Images after which a trial of `total` images is measured: ASHA's rungs, at grace, grace * eta, ... below that."""
     if job.early_stop.scheduler == "none":
         return ()
     step, marks = _grace(job), []
@@ -80,7 +93,9 @@ def search(
 
     board = {trial.trial: trial for trial in trials}
     open_trials = [trial.trial for trial in trials if trial.trial in tasks]
-    plain = {name: asdict(task) for name, task in tasks.items()}
+    totals = {name: budget(task) for name, task in tasks.items()}
+    device = None if job.base.resources.gpus_per_worker else "cpu"
+    plain = {name: {**asdict(task), "device": device} for name, task in tasks.items()}
     resources = {"cpu": job.base.resources.cpus_per_worker, "gpu": job.base.resources.gpus_per_worker}
     with tempfile.TemporaryDirectory(prefix="tlgan-tune-") as bookkeeping:
         tuner = tune.Tuner(
@@ -89,12 +104,12 @@ def search(
             tune_config=tune.TuneConfig(
                 metric=job.objective.metric,
                 mode=job.objective.direction,
-                scheduler=_scheduler(job),
+                scheduler=_scheduler(job, max(totals.values())),
                 max_concurrent_trials=job.search.parallel,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
-                name="sweep", storage_path=bookkeeping, verbose=0, callbacks=[Watcher(board, job, tell)]
+                name="sweep", storage_path=bookkeeping, verbose=0, callbacks=[Watcher(board, job, totals, tell)]
             ),
         )
         results = away_from_main(tuner.fit, "ray-tune")
@@ -102,15 +117,15 @@ def search(
     for result in (results[i] for i in range(len(results))):
         name = result.config["trial"] if result.config else None
         if name is not None:
-            board[name] = _verdict(board[name], result, job, runs, tasks[name])
+            board[name] = _verdict(board[name], result, runs, tasks[name])
             tell(board[name])
     return [board[trial.trial] for trial in trials]
 
 
-def _scheduler(job: SweepJob) -> Any:
+def _scheduler(job: SweepJob, total: int) -> Any:
+    """`total`: images of the longest trial."""
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-    total = round(job.base.train.kimg * 1000)
     if job.early_stop.scheduler == "none" or _grace(job) >= total:
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     return ASHAScheduler(
@@ -140,7 +155,7 @@ def _run_trial(config: dict[str, Any], tasks: dict[str, dict[str, Any]], metric:
         raise
 
 
-def _verdict(trial: Trial, result: Any, job: SweepJob, runs: Runs, task: GanTask) -> Trial:
+def _verdict(trial: Trial, result: Any, runs: Runs, task: GanTask) -> Trial:
     if result.error is not None:
         recorded = runs.get_json(task.run, ERROR)
         return replace(
@@ -148,4 +163,4 @@ def _verdict(trial: Trial, result: Any, job: SweepJob, runs: Runs, task: GanTask
         )
     if trial.objective is None:
         return replace(trial, state="failed", reason="the trial ended without a measurement")
-    return replace(trial, **ended(trial.nimg, round(job.base.train.kimg * 1000)))
+    return replace(trial, **ended(trial.nimg, budget(task)))

@@ -127,7 +127,8 @@ class Progress:
             if run_id not in self.tasks:
                 self.tasks[run_id] = self.bars.add_task(run_id, total=len(board), told="")
             best = [t["objective"] for t in board.values() if t["objective"] is not None]
-            told = f"{ended}/{len(board)} trials" + (f"  best {min(best):.4g}" if best else "")
+            better = max if event.get("mode") == "max" else min
+            told = f"{ended}/{len(board)} trials" + (f"  best {better(best):.4g}" if best else "")
             self.bars.update(self.tasks[run_id], completed=ended, total=len(board), told=told)
         if before is not None and before["state"] != event["state"] and event["state"] != "pending":
             value = "" if event["objective"] is None else f"  objective {event['objective']:.4g}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import Any
 
 from cluster.job import FinetuneJob, GanJob, PretrainJob
@@ -15,6 +17,8 @@ from tlgan.errors import RunFailed, RunStopped, SpecError
 from tlgan.manifest import FileEntry, Manifest, Parent
 from tlgan.recipe import LossSpec, ModelSpec, Recipe, TransferSpec
 from tlgan.registry import TRANSFERS, blocks_at
+
+log = logging.getLogger("tlgan.gan")
 
 
 def prepare(job: PretrainJob | FinetuneJob, session: Session) -> Plan:
@@ -98,6 +102,14 @@ def task_of(plan: Plan, session: Session, run_id: str, **changes: Any) -> GanTas
     return GanTask(**{**fields, **changes})
 
 
+def finite(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What can be published: a metric that is not a number says nothing, and must not cost the training's result."""
+    for metric in metrics:
+        if not math.isfinite(metric["value"]):
+            log.warning("%s is %s and is left out of the artifact", metric["name"], metric["value"])
+    return [metric for metric in metrics if math.isfinite(metric["value"])]
+
+
 def publish(plan: Plan, session: Session, run_id: str, name: str, aliases: list[str], **changes: Any) -> Manifest:
     """Commits the draft that the training left at `run_id` as a version of `name`."""
     draft = session.runs.get_json(run_id, "draft.json")
@@ -115,5 +127,7 @@ def publish(plan: Plan, session: Session, run_id: str, name: str, aliases: list[
         "facts": facts,
     }
     files = [FileEntry.model_validate(entry) for entry in draft["files"]]
-    manifest = Manifest.create(name, files, **{**fields, **changes})
+    fields |= changes
+    fields["metrics"] = finite(fields["metrics"])
+    manifest = Manifest.create(name, files, **fields)
     return session.artifacts.commit(manifest, dict.fromkeys(["latest", *aliases]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -20,6 +22,7 @@ from tlgan.errors import RunFailed, RunStopped, SpecError
 from tlgan.manifest import FileEntry, Manifest
 from tlgan.recipe import Recipe
 
+log = logging.getLogger("tlgan.sweep")
 ENDED = ("succeeded", "stopped")
 
 
@@ -36,12 +39,18 @@ def prepare(job: SweepJob, session: Session) -> Plan:
     recipe, ancestors = recipe_of(base, session)
     recipe, parents, facts = pin_recipe(session, recipe)
     points = sample(job.space, job.search.algo, job.search.trials, job.search.seed)
+    if job.search.algo == "grid" and (size := grid_size(job)) > len(points):
+        log.warning("the grid has %d points, the first %d are tried (search.trials)", size, len(points))
     plans = [_plan_of(base, point, recipe, [*ancestors, *parents], facts, session) for point in points]
     identity = {
-        "trials": [plan.identity for plan in plans],
+        "trials": [{**plan.identity, "inputs": sorted((p.role, p.digest) for p in plan.parents)} for plan in plans],
         "search": job.model_dump(mode="json", include={"early_stop", "objective", "finalists", "final_samples"}),
     }
     return Plan(job, plans[0].parents, identity, {"data": facts}, recipe, {"plans": plans, "points": points})
+
+
+def grid_size(job: SweepJob) -> int:
+    return math.prod(len(space.grid() or []) for space in job.space.values())
 
 
 def _plan_of(
@@ -106,7 +115,9 @@ class _Desk:
             stored = None if self.session.fresh else self.session.runs.get_json(self.prefix(name), "trial.json")
             ended = stored is not None and stored["state"] in ENDED
             self.board[name] = Trial(**(stored or {})) if ended else Trial(name, params)
-            self.writer({"type": "trial", "number": number, **asdict(self.board[name])})
+            self.writer(
+                {"type": "trial", "number": number, **asdict(self.board[name]), "mode": self.job.objective.direction}
+            )
         return list(self.board.values())
 
     def task(self, trial: Trial) -> Any:
@@ -116,7 +127,7 @@ class _Desk:
             self.session,
             self.prefix(trial.trial),
             workdir=str(self.session.workdir(self.run_id) / trial.trial),
-            evaluate_at=rungs(self.job),
+            evaluate_at=rungs(self.job, round(self._recipe(trial).train.kimg * 1000)),
             threads=self.job.base.resources.cpus_per_worker,
             checkpoints_to_store=False,
             objective=(self.job.objective.metric, self.job.objective.direction),
@@ -124,7 +135,7 @@ class _Desk:
 
     def tell(self, trial: Trial) -> None:
         self.board[trial.trial] = trial
-        self.writer({"type": "trial", **asdict(trial)})
+        self.writer({"type": "trial", **asdict(trial), "mode": self.job.objective.direction})
         self.session.runs.put_json(self.prefix(trial.trial), "trial.json", asdict(trial))
         self.session.runs.put_json(self.run_id, "leaderboard.json", leaderboard(self.board.values(), self.job))
 
@@ -144,16 +155,14 @@ class _Desk:
         for trial in ranked[: self.job.finalists]:
             finals[trial.trial] = self._measure(trial)
             self.writer({"type": "final", "trial": trial.trial, "metrics": finals[trial.trial]})
-        sign = 1 if self.job.objective.direction == "min" else -1
-
-        def score(name: str) -> float:
-            value = next(m["value"] for m in finals[name] if m["name"] == self.job.objective.metric)
-            return sign * float(value)
-
-        best = min(finals, key=score)
+        scores = {
+            name: float(next(m["value"] for m in values if m["name"] == self.job.objective.metric))
+            for name, values in finals.items()
+        }
         rows = leaderboard(self.board.values(), self.job)
         for row in rows:
-            row["final"] = sign * score(row["trial"]) if row["trial"] in finals else None
+            row["final"] = scores.get(row["trial"])
+        best = best_of(scores, self.job.objective.direction)
         self.session.runs.put_json(self.run_id, "leaderboard.json", rows)
         for metric in finals[best]:
             self.writer({"type": "metric", "nimg": self.board[best].nimg, **metric})
@@ -163,14 +172,18 @@ class _Desk:
         from tlgan.artifact import load_generator
         from tlgan.distributed import World
 
-        recipe = self.plans[trial.trial].recipe
-        assert isinstance(recipe, Recipe)
+        recipe = self._recipe(trial)
         samples = self.job.final_samples or 2 * recipe.evaluation.samples
         protocol = recipe.evaluation.model_copy(update={"samples": samples, "seed": recipe.evaluation.seed + 1})
         recipe = recipe.model_copy(update={"evaluation": protocol})
         evaluate = evaluator_of(self.task(trial), recipe, self.session.artifacts)
         g = load_generator(self.session.artifacts.pull(self._draft(trial)))
         return [value.to_json() for value in evaluate(g, World())]
+
+    def _recipe(self, trial: Trial) -> Recipe:
+        recipe = self.plans[trial.trial].recipe
+        assert isinstance(recipe, Recipe)
+        return recipe
 
     def _draft(self, trial: Trial) -> Manifest:
         draft = Runs(self.session.artifacts.store).get_json(self.prefix(trial.trial), "draft.json")
@@ -185,6 +198,14 @@ class _Desk:
         plan = replace(plan, facts={**plan.facts, **about})
         output = self.job.publishes
         return publish(plan, self.session, self.prefix(winner.trial), output.artifact, output.aliases, metrics=metrics)
+
+
+def best_of(scores: dict[str, float], direction: str) -> str:
+    """The trial with the best finite score. Raises `RunFailed` when none is."""
+    finite = {name: score for name, score in scores.items() if math.isfinite(score)}
+    if not finite:
+        raise RunFailed(f"no finalist could be measured: {', '.join(f'{n} gave {s}' for n, s in scores.items())}")
+    return (min if direction == "min" else max)(finite, key=finite.__getitem__)
 
 
 def leaderboard(trials: Any, job: SweepJob) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import pytest
 
 from cluster.ray_session import RaySession, room
 from cluster.sections import ResourcesSpec
-from tlgan.errors import BackendError, Infeasible
+from tlgan.errors import BackendError, Infeasible, SpecError
 
 
 def unused_port() -> int:
@@ -49,14 +49,23 @@ def test_gpus_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_worker_must_fit_on_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes = [{"CPU": 3.0, "GPU": 1.0}, {"CPU": 3.0}]
+    nodes = [{"CPU": 3.0, "GPU": 2.0}, {"CPU": 3.0}]
     session = RaySession()
     monkeypatch.setattr(session, "_nodes", lambda on_ray: (nodes, "the cluster"))
     session.check(ResourcesSpec(workers=2, cpus_per_worker=3), on_ray=True)
-    with pytest.raises(Infeasible, match=r"2 workers with 2 CPUs and 0\.5 GPUs each, the cluster has room for 1"):
-        session.check(ResourcesSpec(workers=2, cpus_per_worker=2, gpus_per_worker=0.5), on_ray=True)
+    with pytest.raises(Infeasible, match="2 workers with 2 CPUs and 1 GPUs each, the cluster has room for 1"):
+        session.check(ResourcesSpec(workers=2, cpus_per_worker=2, gpus_per_worker=1), on_ray=True)
     with pytest.raises(Infeasible, match="room for 0: a worker must fit on one node"):
         session.check(ResourcesSpec(workers=1, cpus_per_worker=4), on_ray=True)
+
+
+def test_workers_of_one_training_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.ray_session._gpus", lambda: 8)
+    session = RaySession()
+    session.check(ResourcesSpec(workers=1, gpus_per_worker=0.5), on_ray=False)
+    for workers, gpus in ((2, 0.5), (1, 1.5)):
+        with pytest.raises(SpecError, match="expected a whole number"):
+            session.check(ResourcesSpec(workers=workers, gpus_per_worker=gpus), on_ray=False)
 
 
 def test_fractions_of_a_gpu_add_up() -> None:
