@@ -13,7 +13,7 @@ from typing import Any
 
 from cluster.runs import Runs
 from cluster.store.base import Store
-from tlgan.errors import BackendError
+from tlgan.errors import BackendError, TlganError
 from tlgan.manifest import now_utc
 
 log = logging.getLogger("tlgan.events")
@@ -83,7 +83,7 @@ class Follower:
         self._thread = threading.Thread(target=self._work, daemon=True, name="tlgan-follow")
 
     def __enter__(self) -> Follower:
-        self._poll(deliver=False)  # what an earlier attempt wrote was shown then
+        self._seen |= self._runs.segments(self._run_id)  # what an earlier attempt wrote was shown then
         self._thread.start()
         return self
 
@@ -96,10 +96,9 @@ class Follower:
         while not self._stop.wait(self._period):
             self._poll()
 
-    def _poll(self, *, deliver: bool = True) -> None:
+    def _poll(self) -> None:
         try:
             for event in self._runs.events(self._run_id, self._seen):
-                if deliver:
-                    self._listener(event)
-        except BackendError as error:
+                self._listener(event)
+        except TlganError as error:
             log.warning("can't read events: %s", error)

@@ -175,14 +175,19 @@ class Runs:
                 found[int(stem)] = info.key
         return dict(sorted(found.items()))
 
+    def segments(self, run_id: str) -> set[str]:
+        """Keys of the segments of events there are."""
+        return {info.key for info in self.store.list(f"runs/{run_id}/events/")}
+
     def events(self, run_id: str, seen: set[str] | None = None) -> Iterator[dict[str, Any]]:
         """Events in the order of their segments. `seen` collects segment keys; those in it are left out."""
         for info in self.store.list(f"runs/{run_id}/events/"):
+            if seen is not None and info.key in seen:
+                continue
+            lines = self.store.get(info.key, max_bytes=64 << 20).splitlines()
             if seen is not None:
-                if info.key in seen:
-                    continue
                 seen.add(info.key)
-            for line in self.store.get(info.key, max_bytes=64 << 20).splitlines():
+            for line in lines:
                 yield json.loads(line)
 
     def metrics(self, run_id: str) -> builtins.list[dict[str, Any]]:

@@ -88,6 +88,8 @@ def _cached(plan: Plan, session: Session) -> RunRecord | None:
     found = session.runs.find(plan.run_id)
     if found is None or session.fresh or found.state != "succeeded" or plan.payload.get("never_cached"):
         return None
+    if (valid := plan.payload.get("valid")) and not valid(plan, found):
+        return None
     try:
         manifests = [session.artifacts.resolve(f"{o['ref'].partition('@')[0]}@{o['digest']}") for o in found.outputs]
     except NotFound:
@@ -98,6 +100,8 @@ def _cached(plan: Plan, session: Session) -> RunRecord | None:
                 current = session.artifacts.aliases(manifest.name).get(alias)
                 if current is None or current.digest != manifest.digest:
                     session.artifacts.move_alias(manifest.name, alias, manifest.digest)
+    if repeat := plan.payload.get("repeat"):
+        repeat(plan, session)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import uuid
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cluster.store.base import sha256_of
 from tlgan.errors import BackendError, Conflict
 
 
@@ -48,6 +50,14 @@ def write_strip(g: Any, dest: Path, *, steps: int, ends: int, seed: int, truncat
     with _beside(dest) as file:
         images = interpolate(g, steps, seed, truncation, ends)
         save_png(strip(images, scale=max(1, 64 // images.shape[-1])), file)
+
+
+def digest_of_files(path: Path) -> str:
+    """sha256 over a file, or over the names and contents of a folder's files."""
+    total = hashlib.sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        total.update(f"{file.name if path.is_dir() else ''}\0{sha256_of(file) if file.is_file() else ''}\n".encode())
+    return total.hexdigest()
 
 
 @contextlib.contextmanager

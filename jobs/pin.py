@@ -29,7 +29,7 @@ class Plan:
     identity: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
     recipe: Section | None = None
-    payload: dict[str, Any] = field(default_factory=dict)
+    payload: dict[str, Any] = field(default_factory=dict)  # of the kind; for `execute`: never_cached, valid, repeat
 
     @property
     def digest(self) -> str:

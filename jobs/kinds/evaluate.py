@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from cluster.events import EventWriter
@@ -9,18 +10,27 @@ from cluster.job import EvaluateJob
 from jobs.execute import Outcome
 from jobs.pin import Plan, pin_artifact, pin_data, pin_extractor
 from jobs.session import Session
-from tlgan.errors import GateFailed
+from tlgan.errors import GateFailed, RunStopped, SpecError
 from tlgan.recipe import ModelSpec
 
 
 def prepare(job: EvaluateJob, session: Session) -> Plan:
     target, parent = pin_artifact(session, job.target, "target", "gan")
-    model = ModelSpec.model_validate((target.recipe or {})["model"])
+    if target.recipe is None:
+        raise SpecError(f"target: {target.ref} does not say how its networks are built, it has no recipe")
+    model = ModelSpec.model_validate(target.recipe["model"])
     _, dataset, reference = pin_data(session, job.data, "reference", model.resolution, target.facts.get("channels"))
     extractor, classifier = pin_extractor(session, job.extractor)
     parents = [parent, reference, *([classifier] if classifier else [])]
-    what = job.to_dict() | {"extractor": extractor, "target": target.digest, "reference": dataset.digest}
-    payload = {"target": target, "dataset": dataset, "extractor": extractor, "classifier": classifier}
+    what = {"metrics": job.metrics, "samples": job.samples, "seed": job.seed, "extractor": extractor}
+    what |= {"gate": job.gate, "promote": job.promote}
+    payload = {
+        "target": target,
+        "dataset": dataset,
+        "extractor": extractor,
+        "classifier": classifier,
+        "repeat": promote,
+    }
     return Plan(job, parents, what, {"reference": dataset.facts}, None, payload)
 
 
@@ -32,24 +42,40 @@ def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
 
     job, target, classifier = plan.job, plan.payload["target"], plan.payload["classifier"]
     assert isinstance(job, EvaluateJob)
-    writer = EventWriter(session.artifacts.store, run_id, lambda event: session.listener(run_id, event))
+    should_stop = session.should_stop(run_id)
     g = load_generator(session.artifacts.pull(target))
     path = session.artifacts.pull(classifier.ref) if classifier else None
     extractor = open_extractor(
         plan.payload["extractor"], artifact_path=path, artifact_ref=classifier.ref if classifier else None
     )
     ema = (target.recipe or {})["train"]["ema_kimg"] > 0
-    values = measure(
-        job.metrics, stream(g, job.samples, job.seed), plan.payload["dataset"], extractor, seed=job.seed, ema=ema
-    )
-    for value in values:
-        writer({"type": "metric", "nimg": target.facts.get("nimg", 0), **value.to_json()})
-    failure = _gate(job, {value.name: value.value for value in values}, writer)
-    if job.promote and failure is None:
-        session.artifacts.move_alias(target.name, job.promote, target.digest)
-        writer({"type": "promoted", "ref": f"{target.name}:{job.promote}", "digest": target.digest})
-    writer.close()
+
+    def images() -> Iterator[Any]:
+        for batch in stream(g, job.samples, job.seed):
+            if should_stop():
+                raise RunStopped(f"run {run_id} was stopped", hint="the same command starts it again")
+            yield batch
+
+    values = measure(job.metrics, images(), plan.payload["dataset"], extractor, seed=job.seed, ema=ema)
+    writer = EventWriter(session.artifacts.store, run_id, lambda event: session.listener(run_id, event))
+    try:
+        for value in values:
+            writer({"type": "metric", "nimg": target.facts.get("nimg", 0), **value.to_json()})
+        failure = _gate(job, {value.name: value.value for value in values}, writer)
+        if failure is None and promote(plan, session):
+            writer({"type": "promoted", "ref": f"{target.name}:{job.promote}", "digest": target.digest})
+    finally:
+        writer.close()
     return Outcome(facts={"target": target.ref, "gate": dict(job.gate)}, failure=failure)
+
+
+def promote(plan: Plan, session: Session) -> bool:
+    """Moves the alias that the job asks for, if any, to the target."""
+    job, target = plan.job, plan.payload["target"]
+    assert isinstance(job, EvaluateJob)
+    if job.promote:
+        session.artifacts.move_alias(target.name, job.promote, target.digest)
+    return job.promote is not None
 
 
 def _gate(job: EvaluateJob, found: dict[str, float], writer: Any) -> GateFailed | None:

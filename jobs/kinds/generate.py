@@ -6,8 +6,9 @@ from pathlib import Path
 
 from cluster.events import EventWriter
 from cluster.job import GenerateJob
+from cluster.runs import RunRecord
 from jobs.execute import Outcome
-from jobs.images import write_images
+from jobs.images import digest_of_files, write_images
 from jobs.pin import Plan, pin_artifact
 from jobs.session import Session
 
@@ -16,7 +17,7 @@ def prepare(job: GenerateJob, session: Session) -> Plan:
     target, parent = pin_artifact(session, job.target, "target", "gan")
     suffix = {"grid": ".png", "npz": ".npz", "png": ""}[job.format]
     dest = Path(job.out or f"{job.name}{suffix}").expanduser()
-    payload = {"target": target, "dest": dest, "never_cached": True}
+    payload = {"target": target, "dest": dest, "valid": _is_there}
     return Plan(job, [parent], job.to_dict() | {"target": target.digest}, {}, None, payload)
 
 
@@ -30,4 +31,11 @@ def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
     writer = EventWriter(session.artifacts.store, run_id, lambda event: session.listener(run_id, event))
     writer({"type": "written", "path": str(dest.absolute()), "images": job.n})
     writer.close()
-    return Outcome(facts={"path": str(dest.absolute())})
+    return Outcome(facts={"path": str(dest.absolute()), "digest": digest_of_files(dest)})
+
+
+def _is_there(plan: Plan, record: RunRecord) -> bool:
+    """The images of an earlier run are where this one would put them, unchanged."""
+    dest = plan.payload["dest"]
+    same_place = record.facts.get("path") == str(dest.absolute())
+    return same_place and dest.exists() and record.facts.get("digest") == digest_of_files(dest)

@@ -156,5 +156,5 @@ def test_quickstart_from_nothing_to_a_report(
     begun = time.monotonic()
     assert main(arguments) == 0
     err = capsys.readouterr().err
-    assert err.count('"type":"cached"') + err.count('"type": "cached"') == 4, "all but the images are unchanged"
+    assert err.count('"type":"cached"') + err.count('"type": "cached"') == 5, "every stage is unchanged"
     assert time.monotonic() - begun < 60
