@@ -25,6 +25,7 @@ from tlgan.recipe import DataSpec, digest_of
 log = logging.getLogger("tlgan.data")
 FORMAT = 1
 CHUNK = 256  # images decoded before they are written
+_TOLD: set[str] = set()  # digests of the datasets whose skipped files this process has named
 
 
 @dataclass(frozen=True)
@@ -200,8 +201,9 @@ def _too_small(small: list[TooSmall], count: int, size: int) -> DataError:
 
 
 def _tell_skipped(dataset: Dataset) -> None:
-    if not dataset.skipped:
+    if not dataset.skipped or dataset.digest in _TOLD:
         return
+    _TOLD.add(dataset.digest)
     first = "; ".join(f"{name}: {reason}" for name, reason in dataset.skipped[:10])
     more = f"; and {len(dataset.skipped) - 10} more" if len(dataset.skipped) > 10 else ""
     count = len(dataset.skipped)
