@@ -8,12 +8,15 @@ import os
 import platform
 import statistics
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+PATIENCE = 120  # seconds to wait for an idle machine before each run of a measurement
 
 
 def host() -> dict[str, Any]:
@@ -81,14 +84,44 @@ class Result:
         return "\n".join([f"{self.bench}{short}", facts, "", table(self.rows), "", verdicts(self.targets), *self.notes])
 
 
-def alternate(runs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """`rounds` values of each run, taken in turn and in the opposite order every other round: drift hits all alike."""
+def alternate(runs: Mapping[str, Callable[[], float]], rounds: int, patience: float = 0) -> dict[str, list[float]]:
+    """`rounds` values of each run, taken in turn and in the opposite order every other round: drift hits all alike.
+
+    Before each run, waits up to `patience` seconds for the machine to be idle.
+    """
     values: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds):
         for name in list(runs)[:: 1 if number % 2 == 0 else -1]:
+            wait_for_quiet(patience)
             values[name].append(runs[name]())
             print(f"  {name}, round {number + 1} of {rounds}: {values[name][-1]:.4g}", file=sys.stderr)
     return values
+
+
+def wait_for_quiet(patience: float, busy: float = 0.1) -> bool:
+    """Waits until less than a share `busy` of the processors' time is used, `patience` seconds at most. Whether it came."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        if _used_share(seconds=1.0) < busy:
+            return True
+    return patience == 0
+
+
+def _used_share(seconds: float) -> float:
+    """Share of all processors' time that was not idle in the next `seconds`; 0 where the system does not say."""
+    before = _ticks()
+    time.sleep(seconds)
+    used, total = (after - b for after, b in zip(_ticks(), before, strict=True))
+    return used / total if total else 0.0
+
+
+def _ticks() -> tuple[int, int]:
+    """(used, all) processor time since the machine started, in ticks."""
+    try:
+        fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    except OSError:
+        return 0, 0
+    return sum(fields) - fields[3] - fields[4], sum(fields)  # but idle and waiting for disks
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> float:

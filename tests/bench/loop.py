@@ -19,7 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tests.bench.common import Result, Target, alternate, options, ratio, show, spread
+from tests.bench.common import PATIENCE, Result, Target, alternate, options, ratio, show, spread
 
 TARGET = 1.3
 OURS, CLASSIC, PRELOADED = "tlgan", "classic example", "classic, preloaded tensor"
@@ -164,7 +164,7 @@ def measure(quick: bool = False, setting: Setting | None = None) -> Result:
             ready.result()
         homes = {OURS: mine, CLASSIC: theirs, PRELOADED: theirs}
         runs = {name: partial(_in, homes[name], loop) for name, loop in loops.items()}
-        speeds = alternate(runs, setting.rounds)
+        speeds = alternate(runs, setting.rounds, PATIENCE if not quick else 0)
         shares = mine.submit(profile, setting, 3 if quick else 10).result()
     rows = [
         {**spread(name, values, "images/s"), "tlgan is faster by": ratio(speeds[OURS], values)}

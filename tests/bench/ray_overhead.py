@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.bench.common import Result, Target, alternate, options, ratio, show, spread
+from tests.bench.common import PATIENCE, Result, Target, alternate, options, ratio, show, spread
 
 TARGET = 0.95
 WORKERS = 2
@@ -107,7 +107,7 @@ def measure(quick: bool = False, setting: Setting | None = None) -> Result:
             return speed(task, setting.warmup)
 
         runs = {TORCHRUN: partial(once, under_torchrun), RAY: partial(once, partial(under_ray, session=session))}
-        speeds = alternate(runs, setting.rounds)
+        speeds = alternate(runs, setting.rounds, PATIENCE if not quick else 0)
     rows = [
         {**spread(name, values, "images/s"), "share of torchrun": ratio(values, speeds[TORCHRUN])}
         for name, values in speeds.items()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,20 @@ def test_runs_alternate_and_the_order_turns() -> None:
     runs = {name: lambda name=name: float(len(order.append(name) or order)) for name in "ab"}
     assert common.alternate(runs, 3) == {"a": [1.0, 4.0, 5.0], "b": [2.0, 3.0, 6.0]}
     assert order == list("abbaab")
+
+
+def test_an_idle_machine_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = iter([0.9, 0.5, 0.05])
+    monkeypatch.setattr(common, "_used_share", lambda seconds: next(shares))
+    assert common.wait_for_quiet(60)
+    assert not list(shares)
+    assert common.wait_for_quiet(0)
+
+
+def test_own_work_shows_as_used_time() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        assert common._used_share(0.5) > 0.5 / (os.cpu_count() or 1)
+        busy.kill()
 
 
 @pytest.mark.parametrize(("sense", "passes"), [(">=", [1, 2]), ("<=", [0, 1]), ("<", [0])])
