@@ -23,6 +23,13 @@ def unused_port() -> int:
         return int(listener.getsockname()[1])
 
 
+@pytest.fixture
+def before_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has no Ray yet, whatever other tests have started."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+
+
+@pytest.mark.usefixtures("before_ray")
 def test_a_cluster_that_is_not_there_is_told_in_seconds() -> None:
     """Ray itself would try for two minutes, and then end the process."""
     begun = time.monotonic()
@@ -31,6 +38,7 @@ def test_a_cluster_that_is_not_there_is_told_in_seconds() -> None:
     assert time.monotonic() - begun < 20
 
 
+@pytest.mark.usefixtures("before_ray")
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "127.0.0.1", "127.0.0.1:many", ":6379"])
 def test_what_is_no_address_is_named(address: str) -> None:
     with pytest.raises(BackendError, match="no address of a Ray cluster"):
