@@ -23,5 +23,7 @@ def test_lifecycle_and_policy_are_accepted(moto_server: S3Server, monkeypatch: p
     assert stored[0]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
     policy = (INFRA / "policy-reader.json").read_text().replace("BUCKET", bucket)
     client.put_bucket_policy(Bucket=bucket, Policy=policy)
-    actions = [a for s in json.loads(client.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"] for a in s["Action"]]
+    actions = [
+        a for s in json.loads(client.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"] for a in s["Action"]
+    ]
     assert not any("Put" in action or "Delete" in action for action in actions)
