@@ -3,7 +3,7 @@
 What the example does and a faster loop would not: images go through PIL-style transforms one by one in two loader
 processes, D takes real and generated images in two passes, its weights collect gradients in the G step too, every
 iteration reads five numbers back and prints them. Default Adam (betas 0.5 and 0.999), no moving average, default memory
-layout. Left out: the sample grid every hundred iterations and the checkpoint every epoch.
+layout, networks of torch's own modules. Left out: the sample grid every hundred iterations and the checkpoint every epoch.
 """
 
 from __future__ import annotations
@@ -17,10 +17,42 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
 REAL, FAKE = 1.0, 0.0
+
+
+def networks(ours_g: nn.Module, ours_d: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The `dcgan` pair as the example writes it, one `Sequential` of torch's modules each, with the weights of ours.
+
+    G takes `[N, latent_dim, 1, 1]` and gives images, D takes images and gives logits `[N, 1, 1, 1]`.
+    """
+    G, D = nn.Sequential(*map(_plain, _leaves(ours_g))), nn.Sequential(*map(_plain, _leaves(ours_d)))
+    for theirs, ours in ((G, ours_g), (D, ours_d)):
+        own = [*ours.parameters(), *ours.buffers()]
+        for to, value in zip([*theirs.parameters(), *theirs.buffers()], own, strict=True):
+            to.data = value.detach().clone()
+    return G, D
+
+
+def _leaves(network: nn.Module) -> Iterator[nn.Module]:
+    return (layer for block in network.blocks.children() for layer in block)
+
+
+def _plain(layer: nn.Module) -> nn.Module:
+    """torch's own module of the same kind, with spectral norm where `layer` has it."""
+    kinds = (nn.ConvTranspose2d, nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU, nn.ReLU, nn.Tanh)
+    kind = next(kind for kind in kinds if isinstance(layer, kind))
+    if kind is nn.BatchNorm2d:
+        return nn.BatchNorm2d(layer.num_features)
+    if kind in (nn.Conv2d, nn.ConvTranspose2d):
+        sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding)
+        conv = kind(*sizes, bias=layer.bias is not None)
+        return spectral_norm(conv) if is_parametrized(layer) else conv
+    return nn.LeakyReLU(0.2, inplace=True) if kind is nn.LeakyReLU else kind()
 
 
 class Images(torch.utils.data.Dataset[tuple[Tensor, int]]):
@@ -76,14 +108,14 @@ def train(
 
         D.zero_grad()
         label = torch.full((len(real),), REAL)
-        output = D(real)
+        output = D(real).view(-1)
         loss_real = criterion(output, label)
         loss_real.backward()
         d_x = output.mean().item()
 
-        fake = G(torch.randn(len(real), latent_dim))
+        fake = G(torch.randn(len(real), latent_dim, 1, 1))
         label.fill_(FAKE)
-        output = D(fake.detach())
+        output = D(fake.detach()).view(-1)
         loss_fake = criterion(output, label)
         loss_fake.backward()
         d_g_z1 = output.mean().item()
@@ -91,7 +123,7 @@ def train(
 
         G.zero_grad()
         label.fill_(REAL)
-        output = D(fake)
+        output = D(fake).view(-1)
         loss_g = criterion(output, label)
         loss_g.backward()
         d_g_z2 = output.mean().item()

@@ -85,14 +85,15 @@ def classic(setting: Setting, preloaded: bool) -> float:
 
     torch.set_num_threads(setting.threads)
     recipe, images = recipe_of(setting), dataset_of(setting).images
-    G, D = build_pair(recipe.model, images.shape[1], recipe.train.seed)
+    ours = build_pair(recipe.model, images.shape[1], recipe.train.seed)
+    G, D = example.networks(*ours)
     batches = (example.from_memory if preloaded else example.from_files)(images, setting.batch)
     with tempfile.TemporaryFile("w") as log:
         return example.train(
             G.train(),
             D.train(),
             batches,
-            latent_dim=G.latent_dim,
+            latent_dim=recipe.model.latent_dim,
             lr=recipe.train.lr_g,
             steps=setting.steps,
             warmup=setting.warmup,

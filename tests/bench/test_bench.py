@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.bench import cli, common, loop, ray_overhead, transfer
+from tests.bench import classic, cli, common, loop, ray_overhead, transfer
 from tests.bench.common import Result, Target
+from tlgan.models import build_pair
 
 
 def check(result: Result, runs: list[str]) -> None:
@@ -80,6 +82,17 @@ def test_loop() -> None:
     result = loop.measure(quick=True, setting=size)
     check(result, [loop.OURS, loop.CLASSIC, loop.PRELOADED])
     assert [target.bound for target in result.targets] == [1.3]
+
+
+def test_the_yardstick_has_our_networks() -> None:
+    recipe = loop.recipe_of(loop.Setting(width=4))
+    G, D = build_pair(recipe.model, 1, seed=0)
+    theirs_g, theirs_d = classic.networks(G, D)
+    assert {type(layer).__module__.partition(".")[0] for layer in [*theirs_g, *theirs_d]} == {"torch"}
+    z = torch.randn(3, G.latent_dim)
+    images = theirs_g(z[:, :, None, None])
+    torch.testing.assert_close(images, G(z))
+    torch.testing.assert_close(theirs_d.eval()(images).view(-1), D.eval()(images))
 
 
 def test_profile_shares_sum_to_one() -> None:
