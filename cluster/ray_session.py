@@ -13,6 +13,7 @@ import socket
 import sys
 import tempfile
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -48,6 +49,8 @@ class RaySession:
         self.log_file = log_file
         self._mine = False
         self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._keeper: threading.Thread | None = None
         self._handler: logging.Handler | None = None
         self._before: dict[str, tuple[list[logging.Handler], bool]] = {}
         self._folder: Path | None = None
@@ -101,13 +104,34 @@ class RaySession:
             check_answers(self.address)
         self._redirect()
         try:
-            self._init(ray)
+            self._begin(ray)
         except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
             where = f"the Ray cluster at {self.address}" if self.address else "a local Ray"
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise BackendError(f"can't reach {where}: {first}", hint="check RAY_ADDRESS and RAY_AUTH_TOKEN") from error
         self._mine = True
         return ray
+
+    def _begin(self, ray: Any) -> None:
+        """Starts Ray from a thread that lives as long as the session.
+
+        The kernel ends Ray's processes together with the *thread* that started them, and a pipeline's stages run in threads.
+        """
+        begun: Future[None] = Future()
+
+        def keep() -> None:
+            try:
+                self._init(ray)
+                begun.set_result(None)
+            except BaseException as error:
+                begun.set_exception(error)
+                return
+            self._over.wait()
+
+        self._over.clear()
+        self._keeper = threading.Thread(target=keep, daemon=True, name="tlgan-ray")
+        self._keeper.start()
+        begun.result()
 
     def _init(self, ray: Any) -> None:
         if self.address:
@@ -131,6 +155,10 @@ class RaySession:
 
             ray.shutdown()
             self._mine = False
+        self._over.set()
+        if self._keeper:
+            self._keeper.join(timeout=30)
+            self._keeper = None
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None

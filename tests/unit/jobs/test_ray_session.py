@@ -114,3 +114,31 @@ def test_closing_leaves_no_files_no_processes_and_the_loggers_as_they_were(tmp_p
     running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not any(folder.encode() in line for line in running)
     assert not Path(folder).exists()
+
+
+@pytest.mark.ray
+def test_ray_outlives_the_thread_that_asked_for_it() -> None:
+    """The stages of a pipeline are threads: what one has started the next must find alive."""
+    program = """
+        import threading, time
+        from cluster.ray_session import RaySession
+
+        with RaySession() as session:
+            stage = threading.Thread(target=session.connect)
+            stage.start()
+            stage.join()
+            time.sleep(1)
+            import ray
+
+            print(ray.get(ray.remote(lambda: 42).remote(), timeout=30))
+    """
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+    )
+    assert done.stdout == "42\n", done.stderr
