@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -15,4 +16,6 @@ if __name__ == "__main__":
     task["grid"], task["evaluate_at"] = tuple(task["grid"]), tuple(task["evaluate_at"])
     dist.init_process_group("gloo")
     run_gan(GanTask(**task))
+    gc.collect()  # gloo's threads end with the group, if no wrapped network holds on to it
+    dist.barrier()
     dist.destroy_process_group()
