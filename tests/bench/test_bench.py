@@ -19,7 +19,7 @@ from tlgan.models import build_pair
 
 def check(result: Result, runs: list[str]) -> None:
     """What all results have in common."""
-    document = json.loads(json.dumps(result.to_json()))
+    document = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert {"bench", "quick", "host", "rows", "targets", "passed", "notes"} <= document.keys()
     assert {"cpu", "cores", "torch", "date", "load"} <= document["host"].keys()
     assert [next(iter(row.values())) for row in document["rows"]] == runs

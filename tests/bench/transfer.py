@@ -70,7 +70,7 @@ class Bench:
     def load(self, spec: str, overrides: list[str]) -> Any:
         from cluster.specfile import load_spec
 
-        return load_spec(SPECS / f"{spec}.yaml", overrides)
+        return load_spec(str(SPECS / f"{spec}.yaml"), overrides)
 
     def prepare(self) -> None:
         """The extractor and the glyph networks."""
@@ -191,8 +191,8 @@ def measure(
 
 def _row(method: str, values: list[float], setting: Setting, scratch: list[float] | None) -> dict[str, Any]:
     each = {f"seed {seed}": value for seed, value in zip(setting.seeds, values, strict=True)}
-    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
-    share = statistics.mean(values) / statistics.mean(scratch) if scratch else float("nan")
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    share = statistics.mean(values) / statistics.mean(scratch) if scratch else None
     return {"KID of": method, "mean": statistics.mean(values), "std": deviation, **each, "share of scratch": share}
 
 
