@@ -14,7 +14,7 @@ from cluster.task import dataset_of
 from jobs.session import Session
 from tlgan.errors import NotFound, SpecError
 from tlgan.manifest import Manifest, Parent
-from tlgan.recipe import DataSpec, EvaluationSpec, ModelSpec, Recipe, Section, digest_of
+from tlgan.recipe import DataSpec, ModelSpec, Recipe, Section, digest_of
 
 EMBEDDED = "glyph-features"
 """Name of the classifier behind `extractor: embedded`, trained on the glyphs the first time it is asked for."""
@@ -165,7 +165,3 @@ def check_fit(model: ModelSpec, dataset: Any) -> None:
 
 def extractor_ref(parents: list[Parent]) -> str | None:
     return next((p.ref for p in parents if p.role == "extractor"), None)
-
-
-def evaluation_of(recipe: Recipe, samples: int) -> EvaluationSpec:
-    return recipe.evaluation.model_copy(update={"samples": samples})

@@ -14,18 +14,9 @@ import tempfile
 from pathlib import Path
 
 from tests.bench.common import Result, Target, options, show, spread
+from tests.mistakes import MISTAKES
 
 LIMIT = 0.3
-MISTAKES = """\
-version: 1
-kind: finetune
-name: Digits
-init_from: {artifact: glyphs32}
-data: {source: digts, resolution: 32, limit: -1}
-transfer: {method: freez, freeze_d: 9}
-train: {kimg: fast, batch_size: "64", lr_g: 0}
-lr_d: 1
-"""
 
 
 def cpu_seconds(*arguments: str) -> tuple[float, int, str]:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mistakes import MISTAKES
 
 HEAVY = ("torch", "ray", "boto3", "pyarrow", "torchvision", "matplotlib", "sklearn", "numpy")
 PROGRAM = f"""
@@ -18,16 +19,6 @@ code = main(sys.argv[1:])
 used = resource.getrusage(resource.RUSAGE_SELF)
 heavy = [name for name in sys.modules if name.split(".")[0] in {HEAVY!r}]
 os.write(3, json.dumps([code, used.ru_utime + used.ru_stime, heavy]).encode())
-"""
-MISTAKES = """\
-version: 1
-kind: finetune
-name: Digits
-init_from: {artifact: glyphs32}
-data: {source: digts, resolution: 32, limit: -1}
-transfer: {method: freez, freeze_d: 9}
-train: {kimg: fast, batch_size: "64", lr_g: 0}
-lr_d: 1
 """
 
 
