@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.up-to-date
 
-.PHONY: help quickstart test lint bench clean
+.PHONY: help quickstart test lint bench bench-store clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -29,6 +29,9 @@ lint: $(STAMP)  ## format, lint, import direction, types
 
 bench: $(STAMP)  ## speed and quality figures against their targets (about an hour; BENCH_ARGS=--quick for minutes)
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+bench-store: $(STAMP)  ## the store against boto3, and what it survives (BENCH_ARGS=--quick for minutes)
+	$(BIN)/python -m tests.bench.store $(BENCH_ARGS)
 
 clean:  ## remove the environment and what the quickstart made here
 	rm -rf $(VENV) quickstart .tlgan build *.egg-info

@@ -80,7 +80,12 @@ def check_fields(document: Document, at: Path, value: dict[str, Any], scope: Sco
     said = {tuple(path.split(".")) for path, *_ in found}
     problems = [problem_of(e, model, document, at) for e in errors if not (is_bound(e) and tuple(e["loc"]) in said)]
     problems += [document.problem(at + tuple(path.split(".")), message, hint) for path, message, hint in found]
-    made = Made(model.makes, feasible.resolution_of(view, scope), feasible.channels_of(view, scope))
+    made = Made(
+        model.makes,
+        feasible.resolution_of(view, scope),
+        feasible.channels_of(view, scope),
+        feasible.arch_of(view, scope),
+    )
     return Checked(None if problems else job, problems, made)
 
 

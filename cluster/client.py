@@ -36,13 +36,16 @@ class Client:
     def url(self) -> str:
         return self.store.url
 
-    def pull(self, ref: str, dest: Path | str | None = None) -> Path:
+    def pull(
+        self, ref: str, dest: Path | str | None = None, *, allow_unsafe: bool = False, verify_key: Path | None = None
+    ) -> Path:
         """A directory with the files of `ref`, every byte verified: `dest` (new or empty), or else one in the cache.
 
         The one in the cache is shared: don't write to it. Raises `NotFound` with near names, `IntegrityError` (then nothing
         is left at `dest`), `Conflict` for a `dest` with other content, `SpecError` for a reference without a version.
         """
-        return self.store.pull(ref, None if dest is None else Path(dest).expanduser())
+        where = None if dest is None else Path(dest).expanduser()
+        return self.store.pull(ref, where, allow_unsafe=allow_unsafe, verify_key=verify_key)
 
     def push(
         self, path: Path | str, name: str, *, kind: str | None = None, aliases: Iterable[str] = ("latest",)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cluster.store.formats import unsafe_files
 from cluster.store.transfer import collect
 from tlgan.errors import SpecError, TlganError
 
@@ -20,7 +21,7 @@ NEEDED = {"gan": ("G_ema",), "classifier": ("C",)}
 class Contents:
     """`kind` for the manifest, with the recipe and facts found in the files; `bytes` of all files together.
 
-    `note` says why a model is not taken for one.
+    `note` says why a model is not taken for one; `unsafe` lists the files that a pull will refuse, each with the reason.
     """
 
     path: Path
@@ -29,6 +30,7 @@ class Contents:
     recipe: dict[str, Any] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     note: str | None = None
+    unsafe: list[str] = field(default_factory=list)
 
 
 def look_into(path: Path, kind: str | None = None) -> Contents:
@@ -40,10 +42,12 @@ def look_into(path: Path, kind: str | None = None) -> Contents:
     """
     path = path.expanduser()
     try:
-        size = sum(file.stat().st_size for file in collect(path).values())
+        files = collect(path)
+        size = sum(file.stat().st_size for file in files.values())
+        unsafe = unsafe_files(files.items())
     except OSError as error:
         raise SpecError(f"can't read {error.filename}: {error.strerror}") from None
-    return replace(_recognise(path, kind), bytes=size)
+    return replace(_recognise(path, kind), bytes=size, unsafe=unsafe)
 
 
 def _recognise(path: Path, kind: str | None) -> Contents:

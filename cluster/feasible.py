@@ -25,6 +25,7 @@ class Made:
     kind: str | None = None
     resolution: int | None = None
     channels: int | None = None
+    arch: str | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,13 @@ def resolution_of(view: View, scope: Scope) -> int | None:
     return size or view.get("model.resolution")
 
 
+def arch_of(view: View, scope: Scope) -> str | None:
+    """The family of the networks, as far as it is known."""
+    if arch := view.written("model.arch") or parent_of(view, scope).arch:
+        return str(arch) if arch in registry.ARCHS else None
+    return None if _has(view, "init_from") or not _has(view, "model") else view.get("model.arch")
+
+
 def _sizes(view: View, scope: Scope) -> Iterator[Finding]:
     data, parent = view.written("data.resolution"), parent_of(view, scope).resolution
     model = view.written("model.resolution")
@@ -192,13 +200,13 @@ def _channels(view: View, scope: Scope) -> Iterator[Finding]:
 def _freezing(view: View, scope: Scope) -> Iterator[Finding]:
     if not _has(view, "transfer"):
         return
-    resolution, method = resolution_of(view, scope), view.get("transfer.method")
+    resolution, arch, method = resolution_of(view, scope), arch_of(view, scope), view.get("transfer.method")
     idle = bool(method) and not registry.TRANSFERS.facts(method).get("freezes") and not scope.loose
     for name in ("freeze_d", "freeze_g"):
         depth = view.raw(f"transfer.{name}")
         if type(depth) is not int or depth <= 0:
             continue
-        blocks = registry.blocks_at(resolution) if resolution else None
+        blocks = registry.blocks_at(resolution, arch, name[-1].upper()) if resolution else None
         if blocks and depth >= blocks:
             why = f"a {resolution} px network has {blocks} blocks, one must stay trainable"
             yield f"transfer.{name}", f"expected at most {blocks - 1} ({why}), received {depth}", None

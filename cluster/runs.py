@@ -3,7 +3,8 @@
 runs/<run>/run.json                    the record (see `RunRecord`)
 runs/<run>/events/<UTC>-<writer>.jsonl   bounded segments of events, one JSON object a line
 runs/<run>/grids/<nimg>.png            samples on fixed latents
-runs/<run>/draft.json                  what the training made, before it is published
+runs/<run>/draft-<attempt>.json        what the training made, before it is published; see `cluster.drafts`
+runs/<run>/alive/<attempt>.json        signs of life; see `cluster.alive`
 runs/<run>/checkpoints/...             see `cluster.checkpoints`
 runs/<run>/trials/<n>/...              the same again for each trial of a sweep
 """
@@ -24,6 +25,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cluster.store.base import Store
+from cluster.store.transfer import in_parallel
 from tlgan.errors import Conflict, IntegrityError, NotFound, SpecError, did_you_mean
 from tlgan.manifest import now_utc
 from tlgan.recipe import canonical_json
@@ -32,6 +34,7 @@ log = logging.getLogger("tlgan.runs")
 State = Literal["pending", "running", "succeeded", "failed", "stopped"]
 FINAL = ("succeeded", "failed", "stopped")
 MAX_RECORD = 4 << 20
+THREADS = 8
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,120}")
 
 
@@ -122,14 +125,16 @@ class Runs:
 
     def list(self) -> builtins.list[RunRecord]:
         """Newest first."""
-        found = []
-        for info in self.store.list("runs/"):
-            if re.fullmatch(r"runs/[^/]+/run\.json", info.key):
-                try:
-                    found.append(self._read(info.key))
-                except (IntegrityError, NotFound) as error:  # one damaged record does not hide the others
-                    log.warning("%s", error)
-        return sorted(found, key=lambda r: r.created, reverse=True)
+        found = in_parallel(self._readable, self.store.folders("runs/"), THREADS)
+        return sorted((record for record in found if record), key=lambda r: r.created, reverse=True)
+
+    def _readable(self, run_id: str) -> RunRecord | None:
+        """None for a run without a record, and for a damaged one: it does not hide the others."""
+        try:
+            return self.find(run_id)
+        except (IntegrityError, SpecError) as error:
+            log.warning("%s", error)
+            return None
 
     def update(self, run_id: str, **changes: Any) -> RunRecord:
         """Changes fields of a record."""

@@ -41,6 +41,9 @@ class SearchSpec(Section):
     """Which points of the space are tried. A grid is walked in order, up to `trials` points."""
 
     algo: Literal["random", "grid"] = "random"
+    include_base: bool = Field(
+        True, description="random: the first trial has the base's own values, if the space has them"
+    )
     trials: int = Field(8, ge=1, le=100_000)
     parallel: int = Field(1, ge=1, le=4096, description="trials that run at a time")
     seed: int = Field(0, ge=0, le=MAX_SEED)

@@ -53,6 +53,14 @@ class Space(Section):
         """The two ends of a range, or the choices."""
         return next(v for v in (self.int_range, self.uniform, self.log_uniform, self.choice) if v is not None)
 
+    def has(self, value: Any) -> bool:
+        """Whether `value` could be sampled."""
+        if self.choice is not None:
+            return value in self.choice
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        whole = self.int_range is None or isinstance(value, int)
+        return number and whole and self.values[0] <= value <= self.values[1]
+
     def grid(self) -> list[Any] | None:
         """All values in order; None for a continuous range, which has no grid."""
         if self.int_range is not None:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.checkpoints import Checkpoints
+from cluster.drafts import pin_name, put_draft
 from cluster.events import EventWriter
-from cluster.runs import Runs
+from cluster.fence import Fence
 from cluster.store import ArtifactStore, Store, open_store
 from tlgan.recipe import DataSpec, Recipe
 
@@ -25,7 +26,10 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class GanTask:
-    """All a process needs to know to take part. `run` is the prefix below `runs/`; `objective` makes drafts best-so-far."""
+    """All a process needs to know to take part. `run` is the prefix below `runs/`; `objective` makes drafts best-so-far.
+
+    `attempt`: which of the run; once a later one has begun, this one can leave nothing in the store any more.
+    """
 
     run: str
     store: str
@@ -43,6 +47,7 @@ class GanTask:
     objective: tuple[str, str] | None = None
     endpoint: str | None = None  # of an S3 server; keys come from each node's own environment
     device: str | None = None  # default: a GPU where there is one
+    attempt: int = 1
 
     def open_store(self) -> Store:
         return open_store(self.store, endpoint=self.endpoint)
@@ -73,11 +78,12 @@ def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
     workdir = Path(task.workdir)
     dataset = dataset_of(recipe.data, recipe.model.resolution, artifacts, recipe.model.channels)
     parent = artifacts.pull(task.parent) if task.parent else None
-    checkpoints = Checkpoints(artifacts.store, task.run, task.keep)
+    fence = Fence(artifacts.store, task.run, task.attempt)
+    checkpoints = Checkpoints(artifacts.store, task.run, task.keep, task.attempt, fence)
     if task.checkpoints_to_store:
         fetch_once_per_node(checkpoints, workdir / "checkpoints", world)
     writer = EventWriter(artifacts.store, task.run, hooks.listener)
-    desk = _Desk(task, recipe, artifacts, writer, hooks)
+    desk = _Desk(task, recipe, artifacts, writer, hooks, fence)
     try:
         result = train(
             without_places(recipe),
@@ -185,9 +191,16 @@ class _Desk:
     """Rank 0's side: events and grids to the store, drafts of what was trained."""
 
     def __init__(
-        self, task: GanTask, recipe: Recipe, artifacts: ArtifactStore, writer: EventWriter, hooks: TaskHooks
+        self,
+        task: GanTask,
+        recipe: Recipe,
+        artifacts: ArtifactStore,
+        writer: EventWriter,
+        hooks: TaskHooks,
+        fence: Fence,
     ) -> None:
         self.task, self.recipe, self.artifacts, self.writer, self.hooks = task, recipe, artifacts, writer, hooks
+        self.fence = fence
         self.best: float | None = None
         self.coverage: dict[str, Any] | None = None
         self.last_grid: bytes | None = None
@@ -208,7 +221,7 @@ class _Desk:
             name, mode = self.task.objective
             if self.best is None or (numbers[name] < self.best if mode == "min" else numbers[name] > self.best):
                 self.best = numbers[name]
-                self.draft(learner.networks, nimg, values)
+                self.draft(used_again(learner.networks), nimg, values)
         self.writer.flush()
         self.hooks.measured(nimg, numbers)
 
@@ -219,7 +232,8 @@ class _Desk:
         self.writer({"type": "trained", "nimg": result.nimg, "seconds": result.seconds})
 
     def draft(self, networks: dict[str, Any], nimg: int, values: list[Any]) -> None:
-        """Uploads the networks and writes down what an artifact of them would consist of."""
+        """Uploads the networks and writes down what an artifact of them would consist of. Raises `Conflict` when the run
+        was taken over by a later attempt."""
         from tlgan.artifact import save_networks
         from tlgan.random import latents
         from tlgan.sampling import draw
@@ -230,7 +244,7 @@ class _Desk:
             z = latents(self.recipe.train.seed, 0, rows * cols, self.recipe.model.latent_dim)
             png = grid_png(draw(networks["G_ema"], z), self.task.grid)
             (Path(folder) / "grid.png").write_bytes(png)
-            entries = self.artifacts.stage(Path(folder))
+            entries = self.artifacts.stage(Path(folder), pin=pin_name(self.task.run, self.task.attempt))
         document = {
             "files": [entry.model_dump() for entry in entries],
             "nimg": nimg,
@@ -238,9 +252,15 @@ class _Desk:
             "coverage": self.coverage,
             "channels": networks["G_ema"].config["channels"],
         }
-        runs = Runs(self.artifacts.store)
+        self.fence()
         self.artifacts.store.put(f"runs/{self.task.run}/grid.png", png)
-        runs.put_json(self.task.run, "draft.json", document)
+        put_draft(self.artifacts.store, self.task.run, self.task.attempt, document)
+
+
+def used_again(networks: dict[str, Any]) -> dict[str, Any]:
+    """What a trial keeps. G_ema draws, and a transfer starts from it and D; G itself matters to a resume alone, and a trial
+    that was lost is run again."""
+    return {which: network for which, network in networks.items() if which != "G"}
 
 
 def grid_png(images: Any, shape: tuple[int, int]) -> bytes:

@@ -21,7 +21,11 @@ from tlgan import errors
 from tlgan.errors import BackendError, RunFailed, TlganError
 
 MAX_RESTARTS = 3
-ERROR = "error.json"
+
+
+def error_name(task: GanTask) -> str:
+    """Below the run: why an attempt's workers gave up."""
+    return f"error-{task.attempt}.json"
 
 
 def train_on_ray(session: RaySession, task: GanTask, resources: ResourcesSpec, listener: Any = None) -> bool:
@@ -54,7 +58,7 @@ def train_on_ray(session: RaySession, task: GanTask, resources: ResourcesSpec, l
                 name="run", storage_path=bookkeeping, failure_config=FailureConfig(max_failures=MAX_RESTARTS)
             ),
         )
-        store.delete(f"runs/{task.run}/{ERROR}")
+        store.delete(f"runs/{task.run}/{error_name(task)}")
         try:
             away_from_main(trainer.fit, "ray-train")
         except Exception as error:
@@ -72,13 +76,14 @@ def _worker(config: dict[str, Any]) -> None:
     """One rank. Errors that a restart can't mend are written down, and the restarted workers leave at once."""
     task = GanTask(**{**config, "device": config["device"] or _own_gpu()})
     runs = Runs(task.open_store())
-    if runs.get_json(task.run, ERROR) is not None:
+    if runs.get_json(task.run, error_name(task)) is not None:
         return
     try:
         run_gan(task, TaskHooks(should_stop=stop_signal(task.open_store(), task.run)))
     except TlganError as error:
         if not isinstance(error, BackendError):
-            runs.put_json(task.run, ERROR, {"type": type(error).__name__, "message": error.message, "hint": error.hint})
+            told = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+            runs.put_json(task.run, error_name(task), told)
         if not isinstance(
             error, RunFailed
         ):  # divergence is seen by all ranks alike; anything else must end the others too
@@ -92,7 +97,7 @@ def _own_gpu() -> str:
 
 
 def _recorded_error(task: GanTask) -> TlganError | None:
-    found = Runs(task.open_store()).get_json(task.run, ERROR)
+    found = Runs(task.open_store()).get_json(task.run, error_name(task))
     if found is None:
         return None
     kind = getattr(errors, found["type"], RunFailed)

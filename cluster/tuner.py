@@ -21,7 +21,7 @@ from cluster.runs import Runs
 from cluster.space import Space
 from cluster.stopping import stop_signal
 from cluster.task import GanTask, TaskHooks, run_gan
-from cluster.trainer import ERROR, cause_of
+from cluster.trainer import cause_of, error_name
 from cluster.trial import Trial, ended
 from cluster.waiting import away_from_main
 from tlgan.errors import RunStopped
@@ -32,9 +32,11 @@ DRAWS = 50  # for each point, before the space counts as used up
 __all__ = ["Trial", "rungs", "sample", "search"]
 
 
-def sample(space: Mapping[str, Space], algo: str, trials: int, seed: int) -> list[Params]:
+def sample(
+    space: Mapping[str, Space], algo: str, trials: int, seed: int, base: Mapping[str, Any] | None = None
+) -> list[Params]:
     """The points to try, no two alike: `trials` draws, fewer where the space has fewer points, or a walk over the grid
-    cut off after `trials` points.
+    cut off after `trials` points. A spec `base` whose own values the space has is the first of the draws.
 
     Paths are taken in alphabetical order: a spec gives the same points however its keys were sorted on the way.
     """
@@ -43,12 +45,27 @@ def sample(space: Mapping[str, Space], algo: str, trials: int, seed: int) -> lis
         return [dict(point) for point in itertools.islice(itertools.product(*axes), trials)]
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5EA2C4]))
     points: dict[bytes, Params] = {}
+    if base is not None and (own := _own_point(space, base)) is not None:
+        points[canonical_json(own)] = own
     for _ in range(trials * DRAWS):
+        if len(points) >= trials:
+            break
         point = {path: _draw(one, rng) for path, one in sorted(space.items())}
         points.setdefault(canonical_json(point), point)
-        if len(points) == trials:
-            break
     return list(points.values())
+
+
+def _own_point(space: Mapping[str, Space], base: Mapping[str, Any]) -> Params | None:
+    """The values that `base` has at the paths of the space; None when one of them could not be drawn."""
+    point: Params = {}
+    for path, one in sorted(space.items()):
+        value: Any = base
+        for part in path.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if not one.has(value):
+            return None
+        point[path] = value
+    return point
 
 
 def _draw(space: Space, rng: np.random.Generator) -> Any:
@@ -139,7 +156,7 @@ def _run_trial(config: dict[str, Any], tasks: dict[str, dict[str, Any]], metric:
 
     task = GanTask(**tasks[config["trial"]])
     store = task.open_store()
-    store.delete(f"runs/{task.run}/{ERROR}")  # of an earlier attempt
+    store.delete(f"runs/{task.run}/{error_name(task)}")
     asked = stop_signal(store, task.run)
 
     def measured(nimg: int, values: dict[str, float]) -> None:
@@ -151,13 +168,13 @@ def _run_trial(config: dict[str, Any], tasks: dict[str, dict[str, Any]], metric:
         if asked() or not run_gan(task, TaskHooks(measured=measured, should_stop=asked)):
             raise RunStopped("stopped by a person")
     except Exception as error:
-        Runs(store).put_json(task.run, ERROR, {"message": str(error) or type(error).__name__})
+        Runs(store).put_json(task.run, error_name(task), {"message": str(error) or type(error).__name__})
         raise
 
 
 def _verdict(trial: Trial, result: Any, runs: Runs, task: GanTask) -> Trial:
     if result.error is not None:
-        recorded = runs.get_json(task.run, ERROR)
+        recorded = runs.get_json(task.run, error_name(task))
         return replace(
             trial, state="failed", reason=recorded["message"] if recorded else cause_of(result.error).message
         )

@@ -35,10 +35,10 @@ def project_file(start: Path | None = None) -> Path | None:
 
 
 def read_settings(*, store: str | None = None, start: Path | None = None) -> dict[str, Setting]:
-    """`store`, `s3_endpoint`, `cache`, `target`. Raises `SpecError` for a settings file with mistakes."""
+    """`store`, `s3_endpoint`, `cache`, `cache_bytes`, `target`. Raises `SpecError` for a settings file with mistakes."""
     options = {"store": Setting(store, "--store")} if store else {}
     found = [options, _environment(), *(_from_file(path) for path in _files(start)), _defaults()]
-    names = ("store", "s3_endpoint", "cache", "target")
+    names = ("store", "s3_endpoint", "cache", "cache_bytes", "target")
     return {name: next((s for layer in found if (s := layer.get(name))), Setting(None, "not set")) for name in names}
 
 
@@ -48,7 +48,8 @@ def export_settings(store: str | None = None) -> str:
     Returns the URL of the store in force.
     """
     settings = read_settings(store=store)
-    for name, variable in (("cache", "TLGAN_CACHE"), ("s3_endpoint", "TLGAN_S3_ENDPOINT")):
+    exported = {"cache": "TLGAN_CACHE", "cache_bytes": "TLGAN_CACHE_BYTES", "s3_endpoint": "TLGAN_S3_ENDPOINT"}
+    for name, variable in exported.items():
         if (value := settings[name].value) and settings[name].in_file:
             os.environ[variable] = value
     return settings["store"].value or ""
@@ -74,6 +75,7 @@ def _environment() -> dict[str, Setting]:
         "store": ("TLGAN_STORE",),
         "s3_endpoint": ("TLGAN_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
         "cache": ("TLGAN_CACHE",),
+        "cache_bytes": ("TLGAN_CACHE_BYTES",),
         "target": ("TLGAN_TARGET",),
     }
     return {
@@ -84,9 +86,11 @@ def _environment() -> dict[str, Setting]:
 
 
 def _defaults() -> dict[str, Setting]:
+    from cluster.store.trimming import DEFAULT_CAP
+
     store = (Path.cwd() / ".tlgan" / "store").as_uri()
     cache = Path.home() / ".cache" / "tlgan"
-    values = {"store": store, "cache": str(cache), "target": "local"}
+    values = {"store": store, "cache": str(cache), "cache_bytes": DEFAULT_CAP, "target": "local"}
     return {name: Setting(value, "default") for name, value in values.items()}
 
 
@@ -94,9 +98,8 @@ def _from_file(path: Path) -> dict[str, Setting]:
     value, lines = _load(path)
     flat = {
         "target": (value.get("defaults") or {}).get("target"),
-        **{n: value.get(n) for n in ("store", "s3_endpoint")},
+        **{n: value.get(n) for n in ("store", "s3_endpoint", "cache", "cache_bytes")},
     }
-    flat["cache"] = value.get("cache")
     settings = {}
     for name, setting in flat.items():
         if setting is not None:
@@ -127,6 +130,7 @@ def _load(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         store: str | None = None
         s3_endpoint: str | None = None
         cache: str | None = None
+        cache_bytes: str | None = Field(None, description="cap of the cache, as in 50GB, 20% or none")
         targets: dict[str, dict[str, Any]] | None = None
         defaults: Defaults | None = None
 
@@ -144,7 +148,7 @@ def _load(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
             hint = "give it in the environment"
             problems.append(document.problem(place, "a settings file holds no secrets", hint, key=True))
     where = {"target": ("defaults", "target")}
-    names = ("store", "s3_endpoint", "cache", "target")
+    names = ("store", "s3_endpoint", "cache", "cache_bytes", "target")
     lines = {name: document.place(where.get(name, (name,))).line or 1 for name in names}
     return _checked(document.value, problems), lines
 

@@ -1,7 +1,7 @@
 """Running a job: find out whether it was done before, keep its record, publish what it made. One path for every kind.
 
 A kind is a module with `prepare(job, session) -> Plan`, which refuses what can't work before anything starts, and
-`perform(plan, session, run_id) -> Outcome`, which does it.
+`perform(plan, session, run) -> Outcome`, which does it; `run` is the record of this attempt.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import shutil
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.alive import SILENT_SECONDS, Heartbeat, seconds_since_sign
 from cluster.checkpoints import Checkpoints
 from cluster.events import EventWriter
+from cluster.fence import Fence
 from cluster.job import Job, TrainingJob
 from cluster.runs import RunRecord, new_record
 from cluster.stopping import stop_key
@@ -66,11 +68,12 @@ def _run(plan: Plan, session: Session, module: Any) -> RunRecord:
     tell({"type": "run", "state": "running", "name": job.name, "kind": job.kind, "inputs": plan.inputs})
     tell.flush()
     try:
-        outcome: Outcome = module.perform(plan, session, record.id)
+        with Heartbeat(session.artifacts.store, record.id, record.attempt):
+            outcome: Outcome = module.perform(plan, session, record)
     except BaseException as error:
         try:
             _close(record, session, tell, *_verdict(error))
-        except BackendError as problem:  # what went wrong first is what counts
+        except (BackendError, Conflict) as problem:  # what went wrong first is what counts
             log.warning("the end of run %s was not recorded: %s", record.id, problem)
         if isinstance(error, TlganError | KeyboardInterrupt):
             raise
@@ -106,7 +109,10 @@ def _cached(plan: Plan, session: Session) -> RunRecord | None:
 
 
 def _open(plan: Plan, session: Session) -> RunRecord:
-    """A new record, or the old one of the same identity taken up again: the next attempt resumes from its checkpoint."""
+    """A new record, or the old one of the same identity taken up again: the next attempt resumes from its checkpoint.
+
+    Raises `Conflict` while the run is running, here or on another machine.
+    """
     recipe = None if plan.recipe is None else plan.recipe.model_dump(mode="json")
     record = new_record(
         plan.run_id,
@@ -128,26 +134,41 @@ def _open(plan: Plan, session: Session) -> RunRecord:
     before: list[RunRecord] = []
 
     def taken_up(found: RunRecord) -> dict[str, Any]:
-        if found.state == "running" and found.process_is_alive and found.pid != record.pid:
-            raise Conflict(f"run {found.id} is running already (process {found.pid})", hint="wait for it, or stop it")
+        _refuse_running(session, found, record)
         before[:] = [found]
         kept = {"attempt": found.attempt + 1, "created": found.created, "reason": None, "finished": None, "outputs": []}
         return {**record.model_dump(), **kept}
 
     taken = session.runs.revise(record.id, taken_up)
+    Fence(session.artifacts.store, taken.id, taken.attempt).shut_out_older()
     session.artifacts.store.delete(stop_key(taken.id))
     if before[0].state == "succeeded" or session.fresh:
-        forget_progress(session, taken.id)
+        forget_progress(session, taken)
     return taken
 
 
-def forget_progress(session: Session, run_id: str) -> None:
+def _refuse_running(session: Session, found: RunRecord, own: RunRecord) -> None:
+    """Raises `Conflict` while the process that drives the run lives: by its number here, by its signs elsewhere."""
+    if found.state != "running" or (found.pid, found.host) == (own.pid, own.host):
+        return
+    if found.process_is_alive:
+        raise Conflict(f"run {found.id} is running already (process {found.pid})", hint="wait for it, or stop it")
+    if found.process_is_alive is None:
+        silent = seconds_since_sign(session.artifacts.store, found)
+        if silent is not None and silent < SILENT_SECONDS:
+            raise Conflict(
+                f"run {found.id} is running already on {found.host} (process {found.pid}), last sign of life {silent:.0f} s ago",
+                hint=f"`tlgan stop {found.id}` asks it to stop; if that machine is gone, try again in {SILENT_SECONDS:.0f} s",
+            )
+
+
+def forget_progress(session: Session, run: RunRecord) -> None:
     """Checkpoints of a run that has ended: nothing is resumed from them any more."""
-    shutil.rmtree(session.workdir(run_id), ignore_errors=True)
+    shutil.rmtree(session.workdir(run.id), ignore_errors=True)
     try:
-        Checkpoints(session.artifacts.store, run_id).clear()
+        Checkpoints(session.artifacts.store, run.id, attempt=run.attempt).clear()
     except BackendError as error:
-        log.warning("checkpoints of run %s were left in the store: %s", run_id, error)
+        log.warning("checkpoints of run %s were left in the store: %s", run.id, error)
 
 
 def _verdict(error: BaseException) -> tuple[str, str]:
@@ -159,6 +180,18 @@ def _verdict(error: BaseException) -> tuple[str, str]:
 def _close(
     record: RunRecord, session: Session, tell: EventWriter, state: str, reason: str | None, **more: Any
 ) -> RunRecord:
-    tell({"type": "run", "state": state, "reason": reason, "name": record.name, "kind": record.kind, **more})
-    tell.close()
-    return session.runs.update(record.id, state=state, reason=reason, finished=now_utc(), **more)
+    """Writes the end of this attempt down. Raises `Conflict` when a later one has begun: the record is that one's."""
+
+    def ended(found: RunRecord) -> dict[str, Any]:
+        if found.attempt != record.attempt:
+            raise Conflict(
+                f"run {record.id} was taken over by attempt {found.attempt}, this is attempt {record.attempt}"
+            )
+        return {"state": state, "reason": reason, "finished": now_utc(), **more}
+
+    try:
+        Fence(session.artifacts.store, record.id, record.attempt)()
+        tell({"type": "run", "state": state, "reason": reason, "name": record.name, "kind": record.kind, **more})
+    finally:
+        tell.close()
+    return session.runs.revise(record.id, ended)

@@ -34,14 +34,14 @@ def prepare(job: PipelineJob, session: Session) -> Plan:
     return Plan(job, [], {"spec": job.to_dict()}, payload={"never_cached": True})
 
 
-def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
+def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
     job = plan.job
     assert isinstance(job, PipelineJob)
     done: dict[str, RunRecord] = {}
     running: dict[Future[RunRecord], str] = {}
     waiting = job.order()
     failure: BaseException | None = None
-    should_stop = session.should_stop(run_id)
+    should_stop = session.should_stop(run.id)
     while waiting or running:
         if should_stop():
             session.interrupted.set()  # every stage hears it, and those that wait are not begun
@@ -63,7 +63,7 @@ def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
         raise failure
     if waiting:
         hint = "the same command goes on with the stages that are left"
-        raise RunStopped(f"pipeline {run_id} was stopped before {', '.join(waiting)}", hint=hint)
+        raise RunStopped(f"pipeline {run.id} was stopped before {', '.join(waiting)}", hint=hint)
     stages = {name: {"run": done[name].id, "outputs": done[name].outputs} for name in job.order()}
     return Outcome(_outputs(done, session), facts={"stages": stages})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # before torch is imported anywhere, and for the processes that tests start
 
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # started in the background of a script: its children would ignore it too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["ray_fixture"]
 
@@ -21,7 +26,7 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["TLGAN_CACHE"] = str(home / "cache")
     os.environ["XDG_CONFIG_HOME"] = str(home / "config")
     for name in list(os.environ):
-        if name.startswith(("AWS_", "RAY_ADDRESS", "TLGAN_STORE", "TLGAN_S3", "TLGAN_TARGET")):
+        if name.startswith(("AWS_", "RAY_ADDRESS", "TLGAN_")) and name != "TLGAN_CACHE":
             del os.environ[name]
 
 

@@ -1,10 +1,12 @@
 """What a published model is: a directory with `model.json` and one safetensors file a block.
 
-    model.json                 format, type, how to rebuild each network, which file holds which block
-    G_ema/b4.safetensors ...   parameters and buffers of one block, names as inside the network
+    model.json                   format, type, how to rebuild each network, which file holds which block
+    G_ema/b4.safetensors ...     the weights of one block, names as inside the network
+    G_ema/vectors.safetensors    what has one dimension or none, of all blocks: biases, scales and shifts, statistics, norms
 
 Blocks are files so that a store which addresses files by content keeps a frozen block once, however many children share it.
-Nothing here is ever unpickled.
+Vectors are a thousandth of the bytes and change in blocks whose weights don't, as when only scales and shifts train.
+Models saved with each block's vectors in its own file load all the same. Nothing here is ever unpickled.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from tlgan.models import build_network
 from tlgan.models.blocks import Network
 
 MODEL_FORMAT = 1
+VECTORS = "vectors"
 
 
 def save_networks(
@@ -32,18 +35,25 @@ def save_networks(
     described: dict[str, Any] = {}
     for which, network in networks.items():
         files = {}
-        state = network.state_dict()
-        for block in network.blocks:
-            prefix = f"blocks.{block}."
-            tensors = {k: v.detach().cpu().contiguous() for k, v in state.items() if k.startswith(prefix)}
-            files[block] = f"{which}/{block}.safetensors"
-            (dest / which).mkdir(parents=True, exist_ok=True)
-            save_file(tensors, dest / files[block])
-        stray = [k for k in state if not k.startswith("blocks.")]
-        assert not stray, f"tensors outside blocks would be lost: {stray}"
+        (dest / which).mkdir(parents=True, exist_ok=True)
+        for part, tensors in _parts(network).items():
+            files[part] = f"{which}/{part}.safetensors"
+            save_file(tensors, dest / files[part])
         described[which] = {"arch": network.arch, "role": network.role, "config": network.config, "blocks": files}
     document = {"format": MODEL_FORMAT, "type": type, "networks": described, **(extra or {})}
     (dest / "model.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+
+
+def _parts(network: Network) -> dict[str, dict[str, torch.Tensor]]:
+    """File -> tensors: the weights of each block, and the vectors of all."""
+    assert VECTORS not in network.blocks, f"{VECTORS} is no name for a block"
+    parts: dict[str, dict[str, torch.Tensor]] = {part: {} for part in [*network.blocks, VECTORS]}
+    for name, tensor in network.state_dict().items():
+        owner, _, inside = name.partition(".")
+        assert owner == "blocks", f"a tensor outside blocks would be lost: {name}"
+        part = inside.partition(".")[0] if tensor.dim() > 1 else VECTORS
+        parts[part][name] = tensor.detach().cpu().contiguous()
+    return {part: tensors for part, tensors in parts.items() if tensors}
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -23,6 +23,9 @@ __all__ = ["ArtifactRef", "FileEntry", "Manifest", "Parent", "MAX_MANIFEST_BYTES
 FORMAT: Literal[1] = 1
 MAX_MANIFEST_BYTES = 8 << 20
 MAX_FILES = 20_000
+MAX_PARENTS = 1_000
+MAX_NESTING = 64  # levels of lists and mappings in recipe, metrics and facts
+MAX_FILE_BYTES = 5 << 40  # of one file: what S3 takes
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Utc = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$")]
@@ -35,11 +38,15 @@ class Record(BaseModel):
 
 
 class FileEntry(Record):
-    """One file of an artifact: `path` relative with slashes, `size` in bytes."""
+    """One file of an artifact: `path` relative with slashes, `size` in bytes.
+
+    `nonce` tells several stored copies of one content apart; it says where the bytes lie, not what they are.
+    """
 
     path: str
-    size: int = Field(ge=0)
+    size: int = Field(ge=0, le=MAX_FILE_BYTES)
     sha256: Sha256
+    nonce: str | None = Field(default=None, pattern=r"^[0-9a-f]{8,32}$")
 
 
 class Parent(Record):
@@ -68,7 +75,7 @@ class Manifest(Record):
     kind: str = Field(description="gan, classifier, dataset, files, ...", pattern=r"^[a-z][a-z0-9_-]{0,31}$")
     created: Utc
     files: list[FileEntry] = Field(default=[], max_length=MAX_FILES)
-    parents: list[Parent] = []
+    parents: list[Parent] = Field(default=[], max_length=MAX_PARENTS)
     recipe: dict[str, Any] | None = None
     metrics: list[dict[str, Any]] = []
     facts: dict[str, Any] = {}
@@ -82,7 +89,21 @@ class Manifest(Record):
     @classmethod
     def _paths(cls, files: list[FileEntry]) -> list[FileEntry]:
         check_paths(entry.path for entry in files)
+        sizes: dict[str, int] = {}
+        for entry in files:
+            if sizes.setdefault(entry.sha256, entry.size) != entry.size:
+                raise ValueError(f"content {entry.sha256[:16]} has two sizes")
         return files
+
+    @field_validator("recipe", "metrics", "facts")
+    @classmethod
+    def _nesting(cls, value: Any) -> Any:
+        level = [value]
+        for _ in range(MAX_NESTING + 1):
+            level = [below for one in level for below in _parts(one)]
+        if level:
+            raise ValueError(f"nested deeper than {MAX_NESTING} levels")
+        return value
 
     @classmethod
     def create(
@@ -173,18 +194,27 @@ class Manifest(Record):
         return sum(entry.size for entry in self.files)
 
     def same_content(self, other: Manifest) -> bool:
-        """Equal in everything but the time of creation."""
-        mine, theirs = (canonical_json(one.model_dump(exclude={"created"})) for one in (self, other))
+        """Equal in everything but the time of creation and the places of the bytes."""
+        apart: Any = {"created": True, "files": {"__all__": {"nonce"}}}
+        mine, theirs = (canonical_json(one.model_dump(exclude=apart)) for one in (self, other))
         return mine == theirs
 
     def describe(self) -> dict[str, Any]:
         """JSON-able, with `digest`: what `artifact show --json` prints."""
-        return {"name": self.name, "digest": self.digest, **self.model_dump(mode="json", exclude={"name"})}
+        described = {"name": self.name, "digest": self.digest, **self.model_dump(mode="json", exclude={"name"})}
+        files = [{key: value for key, value in file.items() if value is not None} for file in described["files"]]
+        return described | {"files": files}
 
 
 def now_utc() -> str:
     """The current time as `2026-01-31T12:00:00.000000Z`."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _problems(error: ValidationError) -> list[Problem]:

@@ -16,11 +16,16 @@ from tlgan.errors import SpecError
 MAX_PATH = 400
 MAX_SEGMENT = 200
 MAX_DEPTH = 16
+_SHOWN = 120  # characters of a bad name that are repeated in the error
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _SEGMENT = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9._+=@,() -]*")
 _PREFIX = re.compile(r"[0-9a-f]{4,64}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)  # devices on Windows, with any extension
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}..."
 
 
 def _problem_of_segment(segment: str) -> str | None:
@@ -29,11 +34,11 @@ def _problem_of_segment(segment: str) -> str | None:
     if len(segment) > MAX_SEGMENT:
         return f"a part is {len(segment)} characters long; {MAX_SEGMENT} are allowed"
     if segment.endswith((".", " ")):
-        return f'"{segment}" ends with a dot or a blank, which Windows drops'
+        return f"{_shown(segment)} ends with a dot or a blank, which Windows drops"
     if _RESERVED.fullmatch(segment.partition(".")[0].rstrip(" ")):
-        return f'"{segment}" is a device on Windows'
+        return f"{_shown(segment)} is a device on Windows"
     if not _SEGMENT.fullmatch(segment):
-        return f"{segment!r} may only have letters, digits and ._+=@,()- and blanks inside"
+        return f"{_shown(segment)} may only have letters, digits and ._+=@,()- and blanks inside"
     return None
 
 
@@ -41,7 +46,7 @@ def check_name(name: str, what: str = "artifact name") -> str:
     """`name` itself. Raises `SpecError` naming the rule it breaks."""
     if not _NAME.fullmatch(name):
         hint = "lower case letters, digits and ._- are allowed, a letter or digit first, 100 characters at most"
-        raise SpecError(f"{what} {name!r} is not valid", hint=hint)
+        raise SpecError(f"{what} {_shown(name)} is not valid", hint=hint)
     if ".." in name or (problem := _problem_of_segment(name)):
         raise SpecError(f"{what} {name!r} is not valid: {'it has two dots in a row' if '..' in name else problem}")
     return name
@@ -52,12 +57,14 @@ def check_path(path: str) -> str:
     segments = path.split("/")
     if len(path) > MAX_PATH or len(segments) > MAX_DEPTH:
         raise SpecError(
-            f"file path {path[:60]!r}... is too long: {len(path)} characters in {len(segments)} parts",
+            f"file path {_shown(path)} is too long: {len(path)} characters in {len(segments)} parts",
             hint=f"{MAX_PATH} characters and {MAX_DEPTH} parts are allowed",
         )
     for segment in segments:
         if problem := _problem_of_segment(segment):
-            raise SpecError(f"file path {path!r} is not valid: {problem}", hint="rename the file before pushing it")
+            raise SpecError(
+                f"file path {_shown(path)} is not valid: {problem}", hint="rename the file before pushing it"
+            )
     return path
 
 
@@ -103,7 +110,7 @@ class ArtifactRef:
             check_name(name)
             if not _PREFIX.fullmatch(digest):
                 hint = f"give 4 to 64 hexadecimal digits, as in {name}@0123456789abcdef"
-                raise SpecError(f"artifact reference {text!r} has no valid digest after @", hint=hint)
+                raise SpecError(f"artifact reference {_shown(text)} has no valid digest after @", hint=hint)
             return cls(name, digest=digest)
         name, colon, alias = text.partition(":")
         check_name(name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -33,6 +34,11 @@ def _table_check(table: registry.Table, name: str) -> str:
         raise ValueError(str(error)) from None
 
 
+_SECRET_IN_URL = re.compile(
+    r"://[^/@]*:[^@]*@|://[^/]*@|[?&#][\w-]*(sig|token|key|credential|secret)[\w-]*=", re.IGNORECASE
+)
+
+
 class DataSpec(Section):
     """Where images come from: a `source`, or a dataset `artifact` made by `tlgan data pack`."""
 
@@ -45,7 +51,9 @@ class DataSpec(Section):
     classes: list[str] | None = Field(None, description="keep only images with these labels", min_length=1)
     split: Literal["all", "train", "test"] = Field("all", description="a seeded split by image; test is held out")
     test_share: float = Field(0.5, gt=0, lt=1, description="share of images in the test split")
-    limit: int | None = Field(None, ge=1, description="a seeded random subset of at most this many images")
+    limit: int | None = Field(
+        None, ge=1, description="a seeded subset of at most this many images, each label with its share"
+    )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of split, subset and crops")
     crops: int = Field(5000, ge=1, description="photos source: number of random crops")
     flip: bool = Field(False, description="mirror half of the images left-right while training")
@@ -74,6 +82,8 @@ class DataSpec(Section):
         name = (info.data.get("source") or "").partition(":")[0]
         if name in registry.SOURCES and registry.SOURCES.facts(name).get("path") and not path:
             raise ValueError(f"source {name} needs `path`")
+        if path and "://" in path and _SECRET_IN_URL.search(path):
+            raise ValueError("has a user, a password or a signature in it; keys come from the environment (AWS_...)")
         return path
 
 
@@ -85,12 +95,25 @@ class ModelSpec(Section):
     channels: Literal[1, 3] | None = Field(None, description="image channels; default: as the data")
     width: int = Field(48, ge=4, le=1024, description="channels at the image side; doubled a level, up to 8 times")
     latent_dim: int = Field(128, ge=2, le=4096)
-    spectral_norm: bool = Field(True, description="spectral normalisation in the discriminator")
+    spectral_norm: bool | None = Field(
+        None, description="spectral normalisation in the discriminator; default: on where the family has it"
+    )
+    style_dim: int | None = Field(None, ge=2, le=4096, description="stylegan2: length of a style; default: latent_dim")
+    max_width: int | None = Field(None, ge=4, le=4096, description="stylegan2: most channels of a level; default: 512")
+    mapping_layers: int | None = Field(None, ge=1, le=16, description="stylegan2: layers before the styles; default: 8")
 
     @field_validator("arch")
     @classmethod
     def _known(cls, arch: str) -> str:
         return _table_check(registry.ARCHS, arch)
+
+    @field_validator("spectral_norm", "style_dim", "max_width", "mapping_layers")
+    @classmethod
+    def _option(cls, value: Any, info: ValidationInfo) -> Any:
+        arch = info.data.get("arch")
+        if value is not None and arch and info.field_name not in registry.ARCHS.facts(arch)["options"]:
+            raise ValueError(f"{arch} has no {info.field_name}; leave it out")
+        return value
 
     @field_validator("resolution")
     @classmethod
@@ -111,6 +134,10 @@ class LossSpec(Section):
     r1_interval: int = Field(16, ge=1, description="R1 is applied every so many D steps, times that number")
     gp: NonNegativeFloat = Field(0.0, description="lambda of the WGAN gradient penalty")
     gp_interval: int = Field(1, ge=1, description="the same for the WGAN gradient penalty")
+    path_length: NonNegativeFloat = Field(
+        0.0, description="weight of path length regularisation (stylegan2); theirs is 2"
+    )
+    path_length_interval: int = Field(4, ge=1, description="the same for path lengths, in G steps")
 
     @field_validator("name")
     @classmethod
@@ -155,6 +182,7 @@ class TrainSpec(Section):
     n_critic: int = Field(1, ge=1, le=100, description="D steps a G step")
     ema_kimg: NonNegativeFloat = Field(5.0, description="half-life of the generator's moving average in kimg; 0: off")
     ema_rampup: NonNegativeFloat = Field(0.05, description="half-life is at most this share of images seen; 0: off")
+    style_mixing: float = Field(0.9, ge=0, le=1, description="share of images drawn from two latents (stylegan2)")
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = Field(0, ge=0, le=MAX_SEED)
 
@@ -200,6 +228,14 @@ class Recipe(Section):
     evaluation: EvaluationSpec = EvaluationSpec()
 
     _metrics = field_validator("metrics")(check_metrics)
+
+    @field_validator("loss")
+    @classmethod
+    def _has_styles(cls, loss: LossSpec, info: ValidationInfo) -> LossSpec:
+        model = info.data.get("model")
+        if loss.path_length and model and not registry.ARCHS.facts(model.arch).get("styles"):
+            raise ValueError(f"path_length is for networks with styles; {model.arch} has none")
+        return loss
 
     @property
     def digest(self) -> str:

@@ -53,16 +53,28 @@ class Table:
         return getattr(importlib.import_module(module), attribute)
 
 
-def blocks_at(resolution: int) -> int:
-    """Number of blocks of a network at `resolution` px: one a resolution level, 4 px included (32 px: 4, 8, 16, 32)."""
-    return resolution.bit_length() - 2
+def blocks_at(resolution: int, arch: str | None = None, which: str = "D") -> int:
+    """Number of blocks of a network at `resolution` px: one a resolution level, 4 px included (32 px: 4, 8, 16, 32).
+
+    A mapping network, which some generators (`which` "G") have, is one more, before the levels.
+    """
+    mapping = which == "G" and arch is not None and ARCHS.facts(arch).get("styles", False)
+    return resolution.bit_length() - 2 + mapping
 
 
 ARCHS = Table(
     "network",
     {
-        "dcgan": Entry("tlgan.models.dcgan:build", {"resolutions": (32, 64, 128)}),
-        "resnet": Entry("tlgan.models.resnet:build", {"resolutions": (32, 64, 128)}),
+        "dcgan": Entry("tlgan.models.dcgan:build", {"resolutions": (32, 64, 128), "options": ("spectral_norm",)}),
+        "resnet": Entry("tlgan.models.resnet:build", {"resolutions": (32, 64, 128), "options": ("spectral_norm",)}),
+        "stylegan2": Entry(
+            "tlgan.models.stylegan2:build",
+            {
+                "resolutions": (32, 64, 128, 256, 512, 1024),
+                "options": ("style_dim", "max_width", "mapping_layers"),
+                "styles": True,
+            },
+        ),
     },
 )
 CLASSIFIERS = Table("classifier", {"convnet": "tlgan.models.classifier:ConvNet"})
@@ -76,7 +88,13 @@ LOSSES = Table(
         "wasserstein": "tlgan.losses.adversarial:Wasserstein",
     },
 )
-PENALTIES = Table("penalty", {"r1": "tlgan.losses.penalties:R1", "wgan_gp": "tlgan.losses.penalties:WganGp"})
+PENALTIES = Table(
+    "penalty",
+    {
+        "r1": Entry("tlgan.losses.penalties:R1", {"weight": "r1"}),
+        "wgan_gp": Entry("tlgan.losses.penalties:WganGp", {"weight": "gp"}),
+    },
+)
 TRANSFERS = Table(
     "transfer method",
     {

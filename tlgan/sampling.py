@@ -21,18 +21,17 @@ def to_uint8(x_nchw: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def draw(g: Network, z: Tensor) -> Tensor:
-    """uint8 images `[N, C, H, W]` on the CPU for latents `[N, latent_dim]`, in batches."""
-    device = next(g.parameters()).device
-    parts = [to_uint8(g(part.to(device))).cpu() for part in torch.split(z, BATCH)]
-    return torch.cat(parts).contiguous()
+def draw(g: Network, z: Tensor, truncation: float = 1.0) -> Tensor:
+    """uint8 images `[N, C, H, W]` on the CPU for latents `[N, latent_dim]`, in batches.
 
-
-def truncated(z: Tensor, truncation: float) -> Tensor:
-    """Latents shrunk towards their mean, zero, by `truncation` in [0, 1]: less variety, more typical images."""
+    `truncation` in [0, 1] draws latents, or styles where the network has them, towards their mean: less variety, more
+    typical images. Raises `SpecError`.
+    """
     if not 0 <= truncation <= 1:
         raise SpecError(f"truncation: expected a number from 0 to 1, received {truncation}")
-    return z * truncation
+    device = next(g.parameters()).device
+    parts = [to_uint8(g.truncated(part.to(device), truncation)).cpu() for part in torch.split(z, BATCH)]
+    return torch.cat(parts).contiguous()
 
 
 def generate(g: Network, n: int, seed: int = 0, truncation: float = 1.0) -> Tensor:
@@ -50,7 +49,7 @@ def stream(g: Network, n: int, seed: int = 0, truncation: float = 1.0) -> Iterat
     dim = g.latent_dim
     for start in range(0, n, BATCH):
         z = latents(seed, start, min(BATCH, n - start), dim)
-        yield draw(g, truncated(z, truncation))
+        yield draw(g, z, truncation)
 
 
 def interpolate(g: Network, steps: int, seed: int = 0, truncation: float = 1.0, ends: int = 2) -> Tensor:
@@ -63,7 +62,7 @@ def interpolate(g: Network, steps: int, seed: int = 0, truncation: float = 1.0, 
     z = latents(seed, 0, ends, g.latent_dim)
     share = torch.linspace(0, 1, steps + 1)[:-1, None]
     walk = [_slerp(a, b, share) for a, b in pairwise(z)]
-    return draw(g, truncated(torch.cat([*walk, z[-1:]]), truncation))
+    return draw(g, torch.cat([*walk, z[-1:]]), truncation)
 
 
 def _slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:

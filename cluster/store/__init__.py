@@ -16,9 +16,9 @@ from urllib.parse import unquote, urlsplit
 
 from cluster.store.aliases import ABSENT, Alias
 from cluster.store.base import Capabilities, ObjectInfo, Store, scrub
-from cluster.store.history import VerifyReport
 from cluster.store.layout import Version
 from cluster.store.protocol import ArtifactStore
+from cluster.store.verifying import VerifyReport
 from tlgan.errors import SpecError
 from tlgan.naming import check_path
 
@@ -31,6 +31,7 @@ __all__ = [
     "Store",
     "VerifyReport",
     "Version",
+    "check_endpoint",
     "default_url",
     "open_store",
     "s3_endpoint",
@@ -49,27 +50,35 @@ def s3_endpoint() -> str | None:
     """The custom S3 endpoint that the environment names, or None for Amazon's. Raises `SpecError`."""
     for variable in _ENDPOINTS:
         if endpoint := os.environ.get(variable):
-            if "@" in endpoint:
-                hint = "put the key into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-                raise SpecError(f"{variable} has a user or a password in it", hint=hint)
-            parts = urlsplit(endpoint)
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-                raise SpecError(
-                    f"{variable} is {scrub(endpoint)!r}; expected http(s)://host[:port]",
-                    hint="as in http://127.0.0.1:9000",
-                )
-            return endpoint
+            return check_endpoint(variable, endpoint)
     return None
 
 
-def open_store(url: str | None = None, *, endpoint: str | None = None) -> Store:
-    """Opens, without touching, `url` (default: `default_url()`). Raises `SpecError` for another kind of URL."""
+def check_endpoint(what: str, endpoint: str) -> str:
+    """`endpoint` itself. Raises `SpecError`, which names `what` it is."""
+    if "@" in endpoint:
+        hint = "put the key into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        raise SpecError(f"{what} has a user or a password in it", hint=hint)
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise SpecError(
+            f"{what} is {scrub(endpoint)!r}; expected http(s)://host[:port]",
+            hint="as in http://127.0.0.1:9000",
+        )
+    return endpoint
+
+
+def open_store(url: str | None = None, *, endpoint: str | None = None, profile: str | None = None) -> Store:
+    """Opens, without touching, `url` (default: `default_url()`). Raises `SpecError` for another kind of URL.
+
+    `endpoint` and `profile` (of the AWS configuration files) are for a bucket that is not where the environment says.
+    """
     url = url or default_url()
     if url.startswith("s3://"):
         from cluster.store.s3 import S3Store
 
         bucket, prefix = _bucket_and_prefix(url)
-        return S3Store(bucket, prefix, endpoint or s3_endpoint())
+        return S3Store(bucket, prefix, endpoint or s3_endpoint(), profile)
     from cluster.store.local import DirectoryStore
 
     return DirectoryStore(_directory(url))

@@ -7,6 +7,7 @@ All operations raise `BackendError` when the store can't be reached or refuses, 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,6 +88,13 @@ class Store(Protocol):
         """All keys that start with `prefix`, in order."""
         ...
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """What follows `prefix` up to the next slash, of keys that have one there: each once, in the order of `list`.
+
+        `prefix` ends with a slash: with `runs/`, the ids of the runs, in as many requests as there are thousands of them.
+        """
+        ...
+
     def delete(self, key: str) -> None:
         """A key that does not exist is no error."""
         ...
@@ -114,8 +122,15 @@ def too_large(place: str, size: int, limit: int) -> IntegrityError:
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*)://([^\s'\"<>?#]*)([?#][^\s'\"<>]*)?", re.IGNORECASE)
 
 
+_SIGNED = re.compile(
+    r"\b((?:x-amz-)?(?:signature|credential|security-token)|authorization)(\s*[=:]\s*)(?:AWS4-HMAC-SHA256\s+)?[^\s,<>&]+",
+    re.IGNORECASE,
+)
+_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN")
+
+
 def scrub(text: object) -> str:
-    """`text` with user info and query (where signatures are) cut out of every URL."""
+    """`text` with user info and query (where signatures are) cut out of every URL, and without what signs a request."""
 
     def clean(match: re.Match[str]) -> str:
         scheme, rest = match[1], match[2]
@@ -124,4 +139,7 @@ def scrub(text: object) -> str:
             rest = rest.rpartition("@")[2]
         return f"{scheme}://{rest}"
 
-    return _URL.sub(clean, str(text))
+    said = _SIGNED.sub(r"\1\2***", _URL.sub(clean, str(text)))
+    for secret in filter(None, map(os.environ.get, _SECRETS)):
+        said = said.replace(secret, "***")
+    return said

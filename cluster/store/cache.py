@@ -5,21 +5,24 @@
     locks/  tmp/           one downloader at a time; what is being written
 
 A verified file is given a fixed time stamp. Whoever writes to it changes the stamp (or the size), and it is hashed
-again before its next use.
+again before its next use. The cache has a cap in bytes; `trimming.py` says what goes when it is reached.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import errno
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from io import FileIO
 from pathlib import Path
 
-from cluster.store.base import CHUNK, check_digest, sha256_of
+from cluster.store import trimming
+from cluster.store.base import check_digest, sha256_of
+from cluster.store.filecopy import copy_hashed
 from cluster.store.locks import file_lock
 from tlgan.errors import BackendError
 from tlgan.manifest import FileEntry, Manifest
@@ -27,6 +30,7 @@ from tlgan.manifest import FileEntry, Manifest
 VERIFIED_NS = 946_684_800 * 10**9  # 2000-01-01, even seconds: every file system can hold it
 LOCK_TIMEOUT = 600.0
 LEFTOVER_SECONDS = 24 * 3600
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)  # somebody else's cache can still be read from
 
 Fetch = Callable[[FileEntry, Path], None]
 
@@ -42,12 +46,14 @@ class Cache:
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or cache_root() / "store"
         self._swept = False
+        self._fetched = False
 
     def blob(self, entry: FileEntry, fetch: Fetch) -> Path:
         """The cached, verified file of an entry."""
-        path = self.root / "blobs" / entry.sha256[:2] / entry.sha256
+        path = self._blob(entry)
         with self._errors(path):
             if _is_verified(path, entry):
+                trimming.touch(path)
                 return path
             with self._lock(entry.sha256):
                 if not _is_verified(path, entry):
@@ -56,21 +62,62 @@ class Cache:
                         _mark(temporary)
                         path.parent.mkdir(parents=True, exist_ok=True)
                         os.replace(temporary, path)
+                        self._fetched = True
         return path
 
     def drop(self, entry: FileEntry) -> None:
-        (self.root / "blobs" / entry.sha256[:2] / entry.sha256).unlink(missing_ok=True)
+        self._blob(entry).unlink(missing_ok=True)
 
     def artifact(self, manifest: Manifest, fetch: Fetch) -> Path:
-        """A directory with the files of `manifest`, which callers must not write to. Fetch its blobs before."""
-        path = self.root / "artifacts" / manifest.digest
-        with self._errors(path):
-            if _is_whole(path, manifest):
-                return path
-            with self._lock(manifest.digest):
-                if not _is_whole(path, manifest):
-                    self._build(path, manifest, fetch)
+        """A directory with the files of `manifest`, which callers must not write to. Fetch its blobs before.
+
+        It stays at least as long as this process lives.
+        """
+        path = self._artifact(manifest)
+        with self._errors(path), self._lock(manifest.digest):
+            if not _is_whole(path, manifest):
+                self._build(path, manifest, fetch)
+            trimming.IN_USE.add(path)
         return path
+
+    def whole(self, manifest: Manifest) -> Path | None:
+        """The directory that `artifact` would give, if it is there and unchanged: its blobs may be gone by now."""
+        path = self._artifact(manifest)
+        if not path.is_dir():
+            return None
+        with self._errors(path), self._lock(manifest.digest):
+            if not _is_whole(path, manifest):
+                return None
+            trimming.IN_USE.add(path)
+        return path
+
+    def make_room(self, entries: Iterable[FileEntry]) -> None:
+        """Removes what was not used for long, so that `entries` can be fetched under the cap."""
+        missing = 0
+        for path, size in {self._blob(entry): entry.size for entry in entries}.items():
+            trimming.touch(path)
+            missing += 0 if path.exists() else size
+        if missing:
+            self._trim(missing)
+
+    def trim(self) -> None:
+        """Brings the cache back under its cap, if this process put something in."""
+        if self._fetched:
+            self._fetched = False
+            self._trim(0)
+
+    def _trim(self, wanted: int) -> None:
+        cap = trimming.cap_bytes(self.root)
+        if cap is None:
+            return
+        with contextlib.suppress(OSError), file_lock(self.root / "locks" / "trim", timeout=0):
+            trimming.trim(self.root, max(0, cap - wanted))
+
+    def _artifact(self, manifest: Manifest) -> Path:
+        return self.root / "artifacts" / manifest.digest
+
+    def _blob(self, entry: FileEntry) -> Path:
+        return self.root / "blobs" / entry.sha256[:2] / entry.sha256
 
     def _build(self, path: Path, manifest: Manifest, fetch: Fetch) -> None:
         with self._temporary() as temporary, self._temporary() as old:
@@ -88,8 +135,11 @@ class Cache:
     def _lock(self, what: str) -> Iterator[None]:
         """Without the lock two processes would fetch the same thing, which is slow but right: never wait for ever."""
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(TimeoutError):
+            try:
                 stack.enter_context(file_lock(self.root / "locks" / what, timeout=LOCK_TIMEOUT))
+            except OSError as error:
+                if not isinstance(error, TimeoutError) and error.errno not in _READ_ONLY:
+                    raise
             yield
 
     @contextlib.contextmanager
@@ -127,14 +177,11 @@ class Cache:
             raise BackendError(f"cache: can't use {place}: {error.strerror or error}", hint=hint) from None
 
 
-def copy_verified(source: Path, target: Path, entry: FileEntry) -> None:
-    """Copies while hashing. Raises `IntegrityError`."""
-    hasher = hashlib.sha256()
-    with source.open("rb") as reading, target.open("xb") as writing:
-        while chunk := reading.read(CHUNK):
-            hasher.update(chunk)
-            writing.write(chunk)
-    check_digest(str(source), entry.sha256, hasher.hexdigest())
+def copy_verified(source: Path, target: FileIO, entry: FileEntry) -> None:
+    """Copies while hashing what arrives; closes `target`, a new file that can be read. Raises `IntegrityError`."""
+    with target, source.open("rb", buffering=0) as reading:
+        found = copy_hashed(reading, target)
+    check_digest(str(source), entry.sha256, found)
 
 
 def _is_verified(path: Path, entry: FileEntry) -> bool:
@@ -166,5 +213,5 @@ def _link(blob: Path, target: Path, entry: FileEntry) -> None:
     try:
         os.link(blob, target)
     except OSError:
-        copy_verified(blob, target, entry)
+        copy_verified(blob, target.open("x+b", buffering=0), entry)
         _mark(target)

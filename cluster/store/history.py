@@ -1,51 +1,46 @@
-"""Questions about a published artifact: what it was made from, whether it is whole, what it weighs."""
+"""Questions about a published artifact: what it was made from, what it weighs."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from cluster.store.base import Store
-from cluster.store.catalog import resolve
-from cluster.store.layout import blob_key
-from cluster.store.transfer import in_parallel
+from cluster.store.base import ObjectInfo, Store
+from cluster.store.catalog import find_deleted, load, resolve
+from cluster.store.layout import deleted_key
 from tlgan.errors import IntegrityError, NotFound
-from tlgan.manifest import ArtifactRef, FileEntry, Manifest, Parent
+from tlgan.manifest import ArtifactRef, Manifest, Parent
 
 MAX_DEPTH = 100
-RANGE = 8 << 20
 
 
-@dataclass(frozen=True)
-class VerifyReport:
-    """`problems` is empty when the artifact is whole. `full`: the bytes were hashed, not only their size seen."""
-
-    ref: str
-    digest: str
-    files: int
-    bytes: int
-    full: bool
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        return not self.problems
-
-    def check(self) -> None:
-        """Raises `IntegrityError` with every problem."""
-        if self.problems:
-            raise IntegrityError(f"{self.ref} is damaged: {'; '.join(self.problems)}")
+def resolve_any(store: Store, ref: str | ArtifactRef) -> tuple[Manifest, ObjectInfo | None]:
+    """As `resolve`, and a deleted version by its digest: then with what is kept of it."""
+    wanted = ref if isinstance(ref, ArtifactRef) else ArtifactRef.parse(ref)
+    try:
+        return resolve(store, wanted), None
+    except NotFound:
+        if wanted.digest is None:
+            raise
+        try:
+            version = find_deleted(store, wanted)
+        except NotFound:
+            kept = None
+        else:
+            kept = store.head(deleted_key(version.key))
+        if kept is None:
+            raise
+        return load(store, kept.key, wanted.digest, place=version), kept
 
 
-def lineage(store: Store, manifest: Manifest) -> dict[str, Any]:
+def lineage(store: Store, manifest: Manifest, deleted: bool = False) -> dict[str, Any]:
     """The tree of ancestors: `ref, name, kind, digest, created, role, parents`.
 
     A parent that is not in the store has `missing: true` and the reason as `problem`; one that lives outside has
-    `external: true`; one that is already in the tree has `repeated: true` and no parents of its own.
+    `external: true`, a deleted one `deleted: true`; one that is already in the tree has `repeated: true` and no parents of its own.
     """
-    return _node(store, manifest, "self", manifest.ref, set(), 0)
+    node = _node(store, manifest, "self", manifest.ref, set(), 0)
+    return node | {"deleted": True} if deleted else node
 
 
 def _node(store: Store, manifest: Manifest, role: str, asked: str, seen: set[str], depth: int) -> dict[str, Any]:
@@ -63,7 +58,11 @@ def _parent(store: Store, parent: Parent, seen: set[str], depth: int) -> dict[st
         if not parent.external:
             return _node(store, find_parent(store, parent), parent.role, parent.ref, seen, depth)
         lost: dict[str, Any] = {"external": True}
-    except (NotFound, IntegrityError) as error:
+    except NotFound as error:
+        if deleted := _find_deleted(store, parent):
+            return _node(store, deleted, parent.role, parent.ref, seen, depth) | {"deleted": True}
+        lost = {"missing": True, "problem": error.message}
+    except IntegrityError as error:
         lost = {"missing": True, "problem": error.message}
     name = None if parent.external else ArtifactRef.parse(parent.ref).name
     return {
@@ -82,39 +81,37 @@ def find_parent(store: Store, parent: Parent) -> Manifest:
     return resolve(store, ArtifactRef(ArtifactRef.parse(parent.ref).name, digest=parent.digest))
 
 
-def verify(store: Store, manifest: Manifest, full: bool, threads: int) -> VerifyReport:
-    """Every blob is there with its size; with `full`, every byte is read and hashed."""
-    once = {entry.sha256: entry for entry in manifest.files}
-    found = in_parallel(lambda entry: _check_blob(store, entry, full), once.values(), threads)
-    problems = [problem for problem in found if problem]
-    return VerifyReport(manifest.ref, manifest.digest, len(manifest.files), manifest.size, full, problems)
+def parents_first(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """Each after those of the others that it was made from."""
+    todo = list(manifests)[::-1]
+    known, found = {manifest.digest: manifest for manifest in todo}, dict[str, Manifest]()
+    while todo:
+        digests = (parent.digest for parent in todo[-1].parents)
+        waiting = [known[digest] for digest in digests if digest in known and digest not in found]
+        if waiting:
+            todo += waiting
+        else:
+            manifest = todo.pop()
+            found.setdefault(manifest.digest, manifest)
+    return list(found.values())
 
 
-def _check_blob(store: Store, entry: FileEntry, full: bool) -> str | None:
-    key = blob_key(entry.sha256)
-    info = store.head(key)
-    if info is None:
-        return f"{entry.path}: {key} is missing"
-    if info.size != entry.size:
-        return f"{entry.path}: {key} has {info.size} bytes, expected {entry.size}"
-    if full and (found := _hash_blob(store, key, entry.size)) != entry.sha256:
-        return f"{entry.path}: {key} does not match its digest, received {found}"
-    return None
-
-
-def _hash_blob(store: Store, key: str, size: int) -> str:
-    """sha256 of what is stored, read in ranges: needs no room on disk."""
-    hasher = hashlib.sha256()
-    for start in range(0, size, RANGE):
-        hasher.update(store.get_range(key, start, min(start + RANGE, size)))
-    return hasher.hexdigest()
+def _find_deleted(store: Store, parent: Parent) -> Manifest | None:
+    """The manifest of a parent that was deleted: its ancestors are known as long as something descends from it."""
+    try:
+        ref = ArtifactRef(ArtifactRef.parse(parent.ref).name, digest=parent.digest)
+        version = find_deleted(store, ref)
+        return load(store, deleted_key(version.key), parent.digest, place=version)
+    except (NotFound, IntegrityError):
+        return None
 
 
 def sizes(store: Store, manifest: Manifest) -> dict[str, int]:
-    """`logical_bytes`: all files as pulled. `stored_bytes`: each content once, without what ancestors already had."""
+    """`logical_bytes`: all files as pulled. `stored_bytes`: each content once, without the `shared_bytes` of ancestors."""
     inherited = {entry.sha256 for ancestor in _ancestors(store, manifest, set()) for entry in ancestor.files}
-    own = {entry.sha256: entry.size for entry in manifest.files if entry.sha256 not in inherited}
-    return {"logical_bytes": manifest.size, "stored_bytes": sum(own.values())}
+    once = {entry.sha256: entry.size for entry in manifest.files}
+    shared = sum(size for sha256, size in once.items() if sha256 in inherited)
+    return {"logical_bytes": manifest.size, "stored_bytes": sum(once.values()) - shared, "shared_bytes": shared}
 
 
 def _ancestors(store: Store, manifest: Manifest, seen: set[str]) -> Iterator[Manifest]:

@@ -12,10 +12,12 @@ import os
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
-from cluster.store.base import CHUNK, Capabilities, ObjectInfo, check_digest, too_large
+from cluster.store.base import Capabilities, ObjectInfo, check_digest, too_large
+from cluster.store.filecopy import copy_hashed
 from cluster.store.locks import file_lock
 from tlgan.errors import BackendError, Conflict, NotFound
 from tlgan.naming import check_path
@@ -92,17 +94,14 @@ class DirectoryStore:
 
     def download(self, key: str, dest: Path, *, sha256: str | None = None, size: int | None = None) -> None:
         source = self._path(key)
-        hasher, done = hashlib.sha256(), 0
         try:
-            with self._errors("copy", source), self._open(source, key) as file, dest.open("xb") as target:
-                while chunk := file.read(CHUNK):
-                    done += len(chunk)
-                    if size is not None and done > size:
-                        raise too_large(f"{key} in {self.url}", os.fstat(file.fileno()).st_size, size)
-                    hasher.update(chunk)
-                    target.write(chunk)
+            with self._errors("copy", source), self._open(source, key) as file, dest.open("x+b", buffering=0) as target:
+                found = copy_hashed(file, target, size)
+                there = os.fstat(file.fileno()).st_size
+            if size is not None and there > size:
+                raise too_large(f"{key} in {self.url}", there, size)
             if sha256 is not None:
-                check_digest(f"{key} in {self.url}", sha256, hasher.hexdigest())
+                check_digest(f"{key} in {self.url}", sha256, found)
         except BaseException:
             dest.unlink(missing_ok=True)
             raise
@@ -125,6 +124,19 @@ class DirectoryStore:
                 raise NotADirectoryError(20, "Not a directory", str(self.root))
             yield from self._walk(start, parent + "/" if parent else "", prefix)
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        start = self.root / check_path(prefix.removesuffix("/"))
+        with self._errors("list", start):
+            try:
+                with os.scandir(start) as found:
+                    names = sorted(f"{entry.name}/" for entry in found if entry.is_dir(follow_symlinks=False))
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            for name in names:
+                key = prefix + name
+                if next(self._walk(start / name, key, key), None):  # a folder stays when its last object is deleted
+                    yield name.removesuffix("/")
+
     def delete(self, key: str) -> None:
         path = self._path(key)
         with self._errors("delete", path), contextlib.suppress(FileNotFoundError):
@@ -138,7 +150,7 @@ class DirectoryStore:
             return
         for entry in entries:
             name = key + entry.name
-            if not key and entry.name in (".tmp", ".lock", ".lock.held"):
+            if not key and (entry.name == ".tmp" or entry.name.startswith(".lock")):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 if f"{name}/".startswith(prefix) or prefix.startswith(f"{name}/"):
@@ -150,9 +162,9 @@ class DirectoryStore:
     def _path(self, key: str) -> Path:
         return self.root / check_path(key)
 
-    def _open(self, path: Path, key: str) -> BinaryIO:
+    def _open(self, path: Path, key: str) -> FileIO:
         try:
-            return path.open("rb")
+            return path.open("rb", buffering=0)
         except (FileNotFoundError, IsADirectoryError):
             raise NotFound(f"{key} does not exist in {self.url}") from None
 
@@ -163,9 +175,8 @@ class DirectoryStore:
         directory.mkdir(parents=True, exist_ok=True)
         temporary = directory / uuid.uuid4().hex
         try:
-            with temporary.open("xb") as target:
-                found = _copy(data, target)
-                target.flush()
+            with temporary.open("x+b", buffering=0) as target:
+                found = _write(data, target)
                 os.fsync(target.fileno())
             if sha256 is not None:
                 check_digest(str(data) if isinstance(data, Path) else key, sha256, found)
@@ -193,18 +204,15 @@ class DirectoryStore:
             ) from None
 
 
-def _copy(data: bytes | Path, target: BinaryIO) -> str:
+def _write(data: bytes | Path, target: IO[bytes]) -> str:
     """Writes `data`; returns the sha256 of what was written."""
-    hasher = hashlib.sha256()
-    if isinstance(data, bytes):
-        target.write(data)
-        hasher.update(data)
-        return hasher.hexdigest()
-    with data.open("rb") as source:
-        while chunk := source.read(CHUNK):
-            hasher.update(chunk)
-            target.write(chunk)
-    return hasher.hexdigest()
+    if isinstance(data, Path):
+        with data.open("rb", buffering=0) as source:
+            return copy_hashed(source, target)
+    written = 0
+    while written < len(data):
+        written += target.write(data[written:])
+    return hashlib.sha256(data).hexdigest()
 
 
 def _token(data: bytes) -> str:

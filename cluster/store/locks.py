@@ -1,6 +1,6 @@
 """One holder at a time between processes and threads of a node, by a lock file.
 
-The kernel's flock is used where the file system has it: it falls with its process. Elsewhere the file's existence is
+The kernel's flock is used where the file system has it: it falls with its process. Elsewhere the existence of a file is
 the lock, its holder touches it now and then, and one that was not touched for a while is taken over.
 """
 
@@ -29,32 +29,44 @@ def file_lock(path: Path, *, timeout: float = 60.0, stale: float = 30.0) -> Iter
     the file can't be made. `stale`: seconds without a sign of life after which a lock without flock is taken over.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
-    try:
-        if _flock(descriptor, path, timeout):
+    descriptor = _flock(path, timeout)
+    if descriptor is None:
+        with _by_existence(path.with_name(path.name + ".held"), timeout, stale):
             yield
-        else:
-            with _by_existence(path.with_name(path.name + ".held"), timeout, stale):
-                yield
+        return
+    try:
+        yield
     finally:
-        os.close(descriptor)  # drops the flock; the file stays, for removing it would split waiters from newcomers
+        os.close(descriptor)  # drops the flock
 
 
-def _flock(descriptor: int, path: Path, timeout: float) -> bool:
-    """False where flock does not work."""
-    if fcntl is None:
-        return False
+def _flock(path: Path, timeout: float) -> int | None:
+    """The open, locked file, or None where flock does not work. Only the holder may remove the file."""
     for _ in _attempts(path, timeout):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
         try:
+            if fcntl is None:
+                raise OSError(errno.ENOSYS, "no flock")
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
+            if _is_at(path, descriptor):
+                return descriptor
         except BlockingIOError:
-            continue
+            pass
         except OSError as error:
+            os.close(descriptor)
             if error.errno in _UNSUPPORTED:
-                return False
+                return None
             raise
+        os.close(descriptor)
     raise AssertionError("unreachable")
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """False when the last holder removed the file: newcomers lock another one then."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _attempts(path: Path, timeout: float) -> Iterator[None]:
@@ -71,11 +83,15 @@ def _attempts(path: Path, timeout: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _by_existence(path: Path, timeout: float, stale: float) -> Iterator[None]:
-    token = uuid.uuid4().hex
+    token, looked = uuid.uuid4().hex, 0.0
     for _ in _attempts(path, timeout):
         if _create(path, token):
             break
-        _take_over(path, stale)
+        if time.monotonic() - looked > min(1.0, stale / 4):
+            looked = time.monotonic()
+            _take_over(path, stale)
+            if _create(path, token):
+                break
     released = threading.Event()
     heart = threading.Thread(target=_beat, args=(path, released, stale / 4), daemon=True)
     heart.start()
@@ -102,12 +118,23 @@ def _create(path: Path, token: str) -> bool:
 def _take_over(path: Path, stale: float) -> None:
     """Moves an abandoned lock aside; of several who try, one succeeds."""
     with contextlib.suppress(OSError):
-        if time.time() - path.stat().st_mtime > stale:
+        now = _clock_beside(path)
+        if now - path.stat().st_mtime > stale:
             aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
             path.rename(aside)
-            if time.time() - aside.stat().st_mtime <= stale:  # a live one slipped in between: give it back
+            if now - aside.stat().st_mtime <= stale:  # a live one slipped in between: give it back
                 os.link(aside, path)
             aside.unlink()
+
+
+def _clock_beside(path: Path) -> float:
+    """The time as the file system tells it: a file server's clock may go otherwise than this machine's."""
+    probe = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink()
 
 
 def _beat(path: Path, released: threading.Event, every: float) -> None:

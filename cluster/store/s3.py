@@ -1,7 +1,7 @@
 """A bucket as a store, on any server that speaks S3; `probe` knows what servers get wrong.
 
 Conditions are used only where the probe saw them work. Checksum trailers are off (several servers refuse them);
-Content-MD5 is always sent, and content is checked by sha256 at both ends.
+Content-MD5 is always sent, the ETag of the answer compared (`s3_receipt`), and content checked by sha256 at both ends.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,11 +19,16 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from cluster.store.base import CHUNK, Capabilities, ObjectInfo, check_digest, scrub, too_large
-from cluster.store.probe import Probe, Prober, body_arguments, etag_as
-from cluster.store.s3_errors import BROKEN_STREAM, code_of, is_missing, s3_errors, status_of
-from cluster.store.s3_upload import Multipart
-from tlgan.errors import BackendError, Conflict, IntegrityError, NotFound
+from cluster.store.base import CHUNK, Capabilities, ObjectInfo, check_digest, scrub, sha256_of, too_large
+from cluster.store.probe import Probe, etag_as
+from cluster.store.probe_cache import KnownProbe
+from cluster.store.s3_download import Downloads
+from cluster.store.s3_errors import BROKEN_STREAM, code_of, is_missing, refuses_condition, s3_errors, status_of
+from cluster.store.s3_gate import Gate
+from cluster.store.s3_quick import QuickPut
+from cluster.store.s3_receipt import Receipts, encryption, md5_of, with_md5
+from cluster.store.s3_upload import PART, Multipart
+from tlgan.errors import BackendError, Conflict, NotFound, SpecError
 from tlgan.naming import check_path
 
 if TYPE_CHECKING:
@@ -31,17 +36,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MULTIPART_FROM = 16 << 20
+MULTIPART_FROM = PART + 1
+READ_BACK = 1 << 20
 ATTEMPTS = 3
+CONTENDED = 6
 CONNECT_TIMEOUT = 3.0
-READ_TIMEOUT = 30.0
+READ_TIMEOUT = 60.0
 
 
-def make_client(endpoint: str | None) -> S3Client:
-    """Path-style addresses on a custom endpoint. Gives up on an unreachable one after about ten seconds."""
+def make_client(endpoint: str | None, profile: str | None = None) -> S3Client:
+    """Path-style addresses on a custom endpoint. Gives up on an unreachable one after about ten seconds.
+
+    `profile`: of the AWS configuration files, whose key is used instead of that in the environment.
+    """
     config = Config(
         signature_version="s3v4",
-        s3={"addressing_style": "path" if endpoint else "auto"},
+        s3={
+            "addressing_style": "path" if endpoint else "auto",
+            "payload_signing_enabled": False,  # Content-MD5 is always sent and signed; one sum less of every byte
+        },
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         connect_timeout=CONNECT_TIMEOUT,
         read_timeout=READ_TIMEOUT,
@@ -50,29 +63,40 @@ def make_client(endpoint: str | None) -> S3Client:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    session = boto3.session.Session()
+    session = boto3.session.Session(profile_name=profile)
     region = os.environ.get("AWS_REGION") or session.region_name or "us-east-1"
-    return session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
+    client = session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
+    if extra := encryption():
+        for operation in ("PutObject", "CreateMultipartUpload"):  # of whoever uses the client, the probe too
+            client.meta.events.register(
+                f"provide-client-params.s3.{operation}", lambda params, **_: params.update(extra)
+            )
+    return client
 
 
 class S3Store:
     """The backend for `s3://bucket/prefix`. `endpoint` None means Amazon's. Can be pickled; the client is made anew."""
 
-    def __init__(self, bucket: str, prefix: str = "", endpoint: str | None = None) -> None:
+    def __init__(self, bucket: str, prefix: str = "", endpoint: str | None = None, profile: str | None = None) -> None:
         self.bucket = bucket
         self.prefix = f"{check_path(prefix)}/" if prefix else ""
-        self.endpoint = endpoint
+        self.endpoint, self.profile = endpoint, profile
         with s3_errors(self.url, endpoint):
             try:
-                self.client = make_client(endpoint)
+                self.client = make_client(endpoint, profile)
+            except SpecError:
+                raise
             except ValueError as error:
                 raise BackendError(f"store {self.url}: {scrub(error)}") from None
-        self._multipart = Multipart(self.client, bucket)
-        self._probe: Probe | None = None
-        self._probing = threading.Lock()
+        self._gate, self._receipts = Gate(), Receipts()
+        self._quick = QuickPut(self.client, endpoint, bucket)
+        pool = ThreadPoolExecutor(self._gate.most, thread_name_prefix="tlgan-s3")  # a job in it has passed the gate
+        self._multipart = Multipart(self.client, self.url, endpoint, bucket, self._gate, self._receipts, pool)
+        self._downloads = Downloads(self.client, bucket, self.url, self._gate, pool)
+        self.known = KnownProbe(self.client, endpoint, bucket, self.prefix)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return S3Store, (self.bucket, self.prefix.rstrip("/"), self.endpoint)
+        return S3Store, (self.bucket, self.prefix.rstrip("/"), self.endpoint, self.profile)
 
     def __repr__(self) -> str:
         return f"S3Store({self.url!r})"
@@ -83,55 +107,87 @@ class S3Store:
 
     @property
     def probe(self) -> Probe:
-        """Seen once in a process."""
-        with self._probing:
-            if self._probe is None:
-                with self._errors("probe"):
-                    self._probe = Prober(self.client, self.bucket, self.prefix).run()
-            return self._probe
+        """What the server was seen to do, lately."""
+        with self._errors("probe"):
+            return self.known.get()
+
+    def probe_now(self) -> Probe:
+        """As `probe`, but the server is asked."""
+        with self._errors("probe"):
+            return self.known.get(fresh=True)
 
     @property
     def capabilities(self) -> Capabilities:
         return self.probe.capabilities
 
+    def hash_file(self, path: Path) -> str:
+        """sha256 of a file that will be put; what its upload needs of the same reading is remembered."""
+        return self._multipart.hash_file(path) if path.stat().st_size >= MULTIPART_FROM else sha256_of(path)
+
     def put(self, key: str, data: bytes | Path, *, sha256: str | None = None) -> None:
         with self._errors(key):
-            if isinstance(data, Path):
-                size = data.stat().st_size
-                if size >= MULTIPART_FROM:
-                    self._multipart.upload(self._key(key), data, size, sha256)
-                    return
-            body = data.read_bytes() if isinstance(data, Path) else data
-            if sha256 is not None:
-                check_digest(str(data) if isinstance(data, Path) else key, sha256, hashlib.sha256(body).hexdigest())
-            self._put(key, body)
+            if isinstance(data, Path) and (size := data.stat().st_size) >= MULTIPART_FROM:
+                self._multipart.upload(self._key(key), data, size, sha256)
+                return
+            with self._gate:
+                body = data.read_bytes() if isinstance(data, Path) else data
+                if sha256 is not None:
+                    check_digest(str(data) if isinstance(data, Path) else key, sha256, hashlib.sha256(body).hexdigest())
+                self._put(key, body)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        if not self.probe.create_only:  # a best effort: two writers can still meet between the two calls
+        for attempt in range(CONTENDED):
+            create_only = self.probe.create_only
+            if create_only and self._put_under(key, data, IfNoneMatch="*") is not None:
+                return True
             if self.head(key) is not None:
                 return False
-            self.put(key, data)
-            return True
-        for _ in range(ATTEMPTS):
-            try:
-                with self._errors(key, through_conditions=True):
-                    self._put(key, data, IfNoneMatch="*")
-                    return True
-            except ClientError as error:
-                if status_of(error) == 412 or self.head(key) is not None:
-                    return False
-        raise BackendError(f"store {self.url}: {key} is contended; creating it met a conflict {ATTEMPTS} times")
+            if not create_only:  # a best effort: another writer can come between the two calls
+                self.put(key, data)
+                return True
+            self._doubt()
+            time.sleep(0.05 * 2**attempt)
+        raise BackendError(f"store {self.url}: {key} is contended; creating it met a conflict {CONTENDED} times")
 
     def compare_and_swap(self, key: str, data: bytes, expected: str | None) -> str:
-        probe = self.probe
-        if not probe.capabilities.compare_and_swap or probe.etag_form is None:
-            raise BackendError(f"store {self.url} can't compare and swap: {probe.capabilities.note}")
-        condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": etag_as(probe.etag_form, expected)}
+        for _ in range(2):
+            probe = self.probe
+            if not probe.capabilities.compare_and_swap or probe.etag_form is None:
+                raise BackendError(f"store {self.url} can't compare and swap: {probe.note}")
+            condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": etag_as(probe.etag_form, expected)}
+            token = self._put_under(key, data, **condition)
+            if token is not None:
+                return token
+            if self.probe is probe and (self.known.certain or self._etag(key) != expected or not self._doubt()):
+                break  # somebody changed it; else the server says so of what nobody changed
+        raise Conflict(f"{key} in {self.url} was changed by somebody else")
+
+    def _put_under(self, key: str, data: bytes, **condition: str) -> str | None:
+        """The new token, or None when the condition does not hold."""
         try:
             with self._errors(key, through_conditions=True):
                 return self._put(key, data, **condition)
-        except (ClientError, NotFound):  # NotFound: it was deleted since `expected` was read
-            raise Conflict(f"{key} in {self.url} was changed by somebody else") from None
+        except NotFound:  # to replace what was deleted
+            return None
+        except ClientError as error:
+            if refuses_condition(error) and not self._doubt():
+                name = "If-None-Match" if "IfNoneMatch" in condition else "If-Match"
+                message = f"store {self.url} answers {status_of(error)} to {name}, which it understood a moment ago"
+                raise BackendError(message) from None
+            return None
+
+    def _doubt(self) -> bool:
+        with self._errors("probe"):
+            return self.known.doubt()
+
+    def _etag(self, key: str) -> str | None:
+        with self._errors(key):
+            try:
+                return self.client.head_object(Bucket=self.bucket, Key=self._key(key))["ETag"]
+            except ClientError as error:
+                if is_missing(error):
+                    return None
+                raise
 
     def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         return self.read(key, max_bytes=max_bytes)[0]
@@ -159,29 +215,18 @@ class S3Store:
                     return b""
                 raise
             with contextlib.closing(answer["Body"]) as body:
-                return body.read()
+                if answer["ContentLength"] <= end - start:
+                    return body.read()
+                for position in range(0, start, CHUNK):  # it ignores ranges and sends everything
+                    body.read(min(CHUNK, start - position))
+                return body.read(end - start)
 
         return self._again(key, once)
 
     def download(self, key: str, dest: Path, *, sha256: str | None = None, size: int | None = None) -> None:
-        def once() -> None:
-            hasher, done = hashlib.sha256(), 0
-            answer = self.client.get_object(Bucket=self.bucket, Key=self._key(key))
-            with contextlib.closing(answer["Body"]) as body, dest.open("wb") as target:
-                for chunk in body.iter_chunks(CHUNK):
-                    done += len(chunk)
-                    if size is not None and done > size:
-                        raise too_large(f"{key} in {self.url}", answer["ContentLength"], size)
-                    hasher.update(chunk)
-                    target.write(chunk)
-            if sha256 is not None:
-                check_digest(f"{key} in {self.url}", sha256, hasher.hexdigest())
-
         try:
-            try:
-                self._again(key, once)
-            except IntegrityError:  # damaged on the way, or read while somebody overwrote it? ask once more
-                self._again(key, once)
+            with self._errors(key):
+                self._downloads.download(self._key(key), dest, sha256, size)
         except BaseException:
             dest.unlink(missing_ok=True)
             raise
@@ -203,6 +248,14 @@ class S3Store:
                 for item in page.get("Contents", []):
                     yield ObjectInfo(item["Key"].removeprefix(self.prefix), item["Size"], item["LastModified"])
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        pages = self.client.get_paginator("list_objects_v2")
+        whole = self.prefix + prefix
+        with self._errors(prefix):
+            for page in pages.paginate(Bucket=self.bucket, Prefix=whole, Delimiter="/"):
+                for item in page.get("CommonPrefixes", []):
+                    yield item["Prefix"].removeprefix(whole).removesuffix("/")
+
     def delete(self, key: str) -> None:
         with self._errors(key):
             try:
@@ -211,12 +264,49 @@ class S3Store:
                 if not is_missing(error):
                     raise
 
+    def presign(self, key: str, seconds: int, filename: str) -> str:
+        """A URL that anybody can read `key` with, saved as `filename`. Signed here: the server is not asked."""
+        wanted = {"ResponseContentDisposition": f'attachment; filename="{filename}"'}
+        with self._errors(key):
+            return self.client.generate_presigned_url(
+                "get_object", {"Bucket": self.bucket, "Key": self._key(key), **wanted}, ExpiresIn=seconds
+            )
+
     def _key(self, key: str) -> str:
         return self.prefix + check_path(key)
 
     def _put(self, key: str, data: bytes, **condition: Any) -> str:
-        answer = self.client.put_object(Bucket=self.bucket, Key=self._key(key), **body_arguments(data), **condition)
-        return answer["ETag"]
+        """Puts what fits into memory; returns the ETag when the server confirmed the content."""
+        md5 = md5_of(data)
+        where: dict[str, Any] = {"Bucket": self.bucket, "Key": self._key(key), **with_md5(data, md5), **condition}
+
+        def send() -> Any:
+            return self.client.put_object(**where)
+
+        if not condition and self._quick.usable:
+            quick = self._quick(where["Key"], data, md5)
+            if quick and self._receipts.confirms(quick, md5):
+                return str(quick["ETag"])
+        for _ in range(ATTEMPTS):
+            answer = send() if condition else self._gate.patiently(send)
+            etag, confirmed = str(answer["ETag"]), self._receipts.confirms(answer, md5)
+            if confirmed or self._is_stored(key, data, etag, confirmed):
+                return etag
+            if condition:
+                break
+        raise BackendError(f"store {self.url}: {key} was damaged on the way, and the server did not notice")
+
+    def _is_stored(self, key: str, data: bytes, etag: str, confirmed: bool | None) -> bool:
+        """For a server whose ETags are no md5: small objects are read back."""
+        if len(data) > READ_BACK:
+            return confirmed is None
+        found = self.client.get_object(Bucket=self.bucket, Key=self._key(key))
+        with contextlib.closing(found["Body"]) as body:
+            if body.read() != data:
+                return found["ETag"] != etag  # another writer came after
+        if confirmed is False:
+            self._receipts.etags_are_md5 = False
+        return True
 
     def _again(self, key: str, once: Callable[[], T]) -> T:
         """Repeats a read whose body broke off; the client itself repeats only up to the first byte."""

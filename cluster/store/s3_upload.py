@@ -1,67 +1,252 @@
-"""Large objects go up in parts: hashed in order, sent a few at a time, completed only when the digest is right."""
+"""Large objects go up in parts, sent a few at a time, completed only when every byte is that of the digest.
+
+A file is hashed once: the reading that gives its sha256 gives the crc32 of every part too. What is sent is held against
+those, so a file that changes between its hashing and its sending is noticed without a second sha256; the server holds what
+it receives against the md5.
+
+An upload that was killed goes on from the parts that the server has, each compared by its md5. Nobody sees an upload
+before it is completed, so it may be older than the lease under which it is.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import threading
-from collections.abc import Iterator
+import os
+import zlib
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from cluster.store.base import check_digest
-from cluster.store.probe import body_arguments
+from cluster.store.s3_errors import code_of, is_missing, status_of
+from cluster.store.s3_gate import Gate
+from cluster.store.s3_journal import Upload, UploadJournal
+from cluster.store.s3_receipt import Receipts, md5_of, with_md5
+from tlgan.errors import BackendError, IntegrityError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 PART = 8 << 20
 MAX_PARTS = 9_000
-IN_FLIGHT = 6
+TRIES = 2
+
+Part = dict[str, Any]
+
+
+class _Forgotten(Exception):
+    """The server does not know the upload any more."""
 
 
 class Multipart:
-    """Uploads of one client; at most `IN_FLIGHT` parts are in memory, however many files go up at once."""
+    """Uploads of one client. Parts are in memory only inside the gate, however many files go up at once."""
 
-    def __init__(self, client: S3Client, bucket: str) -> None:
-        self.client, self.bucket = client, bucket
-        self._room = threading.BoundedSemaphore(IN_FLIGHT)
-        self._pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="tlgan-part")
+    def __init__(
+        self,
+        client: S3Client,
+        url: str,
+        endpoint: str | None,
+        bucket: str,
+        gate: Gate,
+        receipts: Receipts,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self.client, self.url, self.endpoint, self.bucket = client, url, endpoint, bucket
+        self.gate, self.receipts, self.pool = gate, receipts, pool
+        self.journal = UploadJournal()
+        self._swept = False
+        self._sums: dict[tuple[str, int, int], list[int]] = {}
+
+    def hash_file(self, path: Path) -> str:
+        """sha256 of a file, in hexadecimal; the sums of its parts are kept for its upload."""
+        stat = path.stat()
+        hasher, sums, part = hashlib.sha256(), [], memoryview(bytearray(_part_size(stat.st_size)))
+        with path.open("rb", buffering=0) as file:
+            while size := _fill(file, part):
+                hasher.update(part[:size])
+                sums.append(zlib.crc32(part[:size]))
+        self._sums[_identity(path, stat)] = sums
+        return hasher.hexdigest()
 
     def upload(self, key: str, path: Path, size: int, sha256: str | None) -> None:
         """Raises `IntegrityError`, storing nothing, when the file's bytes are not those of `sha256`."""
-        part_size = max(PART, -(-size // MAX_PARTS))
-        upload = self.client.create_multipart_upload(Bucket=self.bucket, Key=key)["UploadId"]
-        where: dict[str, Any] = {"Bucket": self.bucket, "Key": key, "UploadId": upload}
-        hasher = hashlib.sha256()
-        futures: list[Future[dict[str, Any]]] = []
+        self._sweep()
+        upload = Upload(self.endpoint, self.bucket, key, sha256 or "", size, _part_size(size))
+        with self.journal.holding(upload) as held:
+            resumable = held and sha256 is not None
+            for attempt in range(1, TRIES + 1):
+                try:
+                    self._run(upload, path, resumable)
+                    return
+                except _Forgotten:
+                    self.journal.remove(upload)
+                    if attempt == TRIES:
+                        raise BackendError(
+                            f"store {self.url}: the server forgot the upload of {key} on the way, {TRIES} times"
+                        ) from None
+
+    def _run(self, upload: Upload, path: Path, resumable: bool) -> None:
+        upload, there = self._begin(upload, resumable)
         try:
-            for number, data in enumerate(_pieces(path, part_size), 1):
-                self._room.acquire()
-                futures.append(self._pool.submit(self._send, where, number, data))
-                hasher.update(data)
-                if any(future.done() and future.exception() for future in futures[-2 * IN_FLIGHT :]):
-                    break
-            parts: list[Any] = [future.result() for future in futures]
-            if sha256 is not None:
-                check_digest(str(path), sha256, hasher.hexdigest())
-            self.client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
-        except BaseException:
-            wait(futures)  # a part that arrives after the abort would stay and cost
-            with contextlib.suppress(Exception):
-                self.client.abort_multipart_upload(**where)
+            sums = self._sums.pop(_identity(path, path.stat()), None)
+            parts, found = self._send_all(upload, path, there, sums)
+            if upload.sha256 and found is not None:
+                check_digest(str(path), upload.sha256, found)
+            self._complete(upload, parts)
+        except BaseException as error:
+            if not resumable or isinstance(error, IntegrityError):
+                self._abort(upload)
             raise
+        self.journal.remove(upload)
 
-    def _send(self, where: dict[str, Any], number: int, data: bytes) -> dict[str, Any]:
+    def _begin(self, upload: Upload, resumable: bool) -> tuple[Upload, dict[int, str]]:
+        """The upload with its name, and the md5 (by the server's word) of the parts that are there: number -> md5."""
+        if resumable and (known := self.journal.find(upload)):
+            upload = replace(upload, upload_id=known)
+            if (there := self._parts(upload)) is not None:
+                return upload, there
+        answer = self.client.create_multipart_upload(Bucket=self.bucket, Key=upload.key)
+        upload = replace(upload, upload_id=answer["UploadId"])
+        if resumable:
+            self.journal.write(upload)
+        return upload, {}
+
+    def _parts(self, upload: Upload) -> dict[int, str] | None:
+        pages = self.client.get_paginator("list_parts")
         try:
-            answer = self.client.upload_part(**where, PartNumber=number, **body_arguments(data))
-            return {"PartNumber": number, "ETag": answer["ETag"]}
+            found = [part for page in pages.paginate(**_where(upload)) for part in page.get("Parts", [])]
+        except ClientError as error:
+            if status_of(error) in (401, 403, 429, 503):
+                raise
+            return None
+        return {part["PartNumber"]: part["ETag"].strip('"') for part in found if part["Size"]}
+
+    def _send_all(
+        self, upload: Upload, path: Path, there: Mapping[int, str], sums: list[int] | None
+    ) -> tuple[list[Part], str | None]:
+        """All parts and the sha256 of what was read; None where each part was held against its sum."""
+        hasher = hashlib.sha256() if sums is None else None
+        futures: list[Future[Part]] = []
+        weight = -(-upload.part_size // PART)
+        try:
+            with path.open("rb", buffering=0) as file:
+                for number in range(1, -(-upload.size // upload.part_size) + 1):
+                    self.gate.enter(weight)
+                    try:
+                        data = file.read(upload.part_size)
+                        if sums is not None and (number > len(sums) or zlib.crc32(data) != sums[number - 1]):
+                            raise IntegrityError(f"{path} changed after it was hashed")
+                        job = self.pool.submit(self._send, upload, number, data, there.get(number))
+                    except BaseException:
+                        self.gate.leave(weight)
+                        raise
+                    job.add_done_callback(lambda _: self.gate.leave(weight))
+                    futures.append(job)
+                    if hasher:
+                        hasher.update(data)
+                    del data
+                    if any(job.done() and job.exception() for job in futures[-2 * self.gate.most :]):
+                        break
+            return [job.result() for job in futures], hasher.hexdigest() if hasher else None
         finally:
-            self._room.release()
+            wait(futures)  # a part that arrives after an abort would stay and cost
+
+    def _send(self, upload: Upload, number: int, data: bytes, there: str | None) -> Part:
+        md5 = md5_of(data)
+        if there == md5.hex():
+            return {"PartNumber": number, "ETag": f'"{there}"'}
+        body = {"Body": data} if self.receipts.etags_are_md5 else with_md5(data, md5)  # else the server sums it twice
+        where = {**_where(upload), "PartNumber": number, **body}
+        etags: set[str] = set()
+        for _ in range(TRIES):
+            try:
+                answer = self.gate.patiently(lambda: self.client.upload_part(**where))
+            except ClientError as error:
+                if etags:  # a damaged part that the server does not take again: all anew
+                    self._abort(upload)
+                if etags or _is_forgotten(error):
+                    raise _Forgotten from None
+                raise
+            if self.receipts.confirms(answer, md5) is not False:
+                return {"PartNumber": number, "ETag": answer["ETag"]}
+            etags.add(answer["ETag"])
+            where.update(with_md5(data, md5))
+        if self.receipts.etags_are_md5 is None and len(etags) == 1:  # the same twice: it is no md5 here
+            return {"PartNumber": number, "ETag": etags.pop()}
+        raise BackendError(f"store {self.url}: part {number} of {upload.key} was damaged on the way, {TRIES} times")
+
+    def _complete(self, upload: Upload, parts: list[Part]) -> None:
+        """A reply that was lost makes the client ask again, which then finds no upload: look for the object."""
+        try:
+            self.client.complete_multipart_upload(**_where(upload), MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]
+        except ClientError as error:
+            if not _is_forgotten(error):
+                raise
+            if self._stored(upload)[1] != _etag_of(parts):
+                raise _Forgotten from None
+        size = self._stored(upload)[0]
+        if size != upload.size:
+            raise BackendError(
+                f"store {self.url}: {upload.key} was completed with {size} bytes; expected {upload.size}"
+            )
+
+    def _stored(self, upload: Upload) -> tuple[int, str]:
+        """Size and ETag of the object, (-1, "") without one."""
+        try:
+            answer = self.client.head_object(Bucket=self.bucket, Key=upload.key)
+        except ClientError as error:
+            if is_missing(error):
+                return -1, ""
+            raise
+        return answer["ContentLength"], answer["ETag"].strip('"')
+
+    def _sweep(self) -> None:
+        """Ends uploads of this node that were given up: their parts cost, and nobody sees them."""
+        if not self._swept:
+            self._swept = True
+            for upload in self.journal.stale(self.endpoint, self.bucket):
+                self._abort(upload)
+
+    def _abort(self, upload: Upload) -> None:
+        self.journal.remove(upload)
+        with contextlib.suppress(Exception):
+            self.client.abort_multipart_upload(**_where(upload))
 
 
-def _pieces(path: Path, size: int) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while data := file.read(size):
-            yield data
+def _part_size(size: int) -> int:
+    return max(PART, -(-size // MAX_PARTS))
+
+
+def _identity(path: Path, stat: os.stat_result) -> tuple[str, int, int]:
+    return os.path.abspath(path), stat.st_size, stat.st_mtime_ns
+
+
+def _fill(file: FileIO, part: memoryview) -> int:
+    """Reads until `part` is full or the file ends: a raw file may give less at a time."""
+    done = 0
+    while done < len(part) and (size := file.readinto(part[done:])):
+        done += size
+    return done
+
+
+def _where(upload: Upload) -> Any:
+    return {"Bucket": upload.bucket, "Key": upload.key, "UploadId": upload.upload_id}
+
+
+def _is_forgotten(error: ClientError) -> bool:
+    return code_of(error) == "NoSuchUpload" or status_of(error) == 404
+
+
+def _etag_of(parts: list[Part]) -> str:
+    """The ETag that most servers give an object of these parts; "" where theirs are no md5."""
+    try:
+        joined = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in parts)
+    except ValueError:
+        return ""
+    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(parts)}"

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from cluster.store.base import Store, sha256_of
-from cluster.store.layout import blob_key
+from cluster.store.layout import blob_key, moved
 from tlgan.errors import Conflict, IntegrityError, NotFound, SpecError
 from tlgan.manifest import FileEntry
 from tlgan.naming import check_paths
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+LIST_FROM = 32  # blobs; fewer are asked for one by one
+LISTED_PER_BLOB = 20  # a listing has 1000 keys a request and costs about as much as asking for 20
 
 
 @dataclass
@@ -82,31 +87,82 @@ def _walk(directory: Path, prefix: str) -> Iterable[tuple[str, Path]]:
             raise SpecError(f"{path} is neither a file nor a directory")
 
 
-def stage(store: Store, files: Path | Mapping[str, Path], stats: TransferStats, threads: int) -> list[FileEntry]:
-    """Uploads what is missing, each content once; returns the entries for a manifest, by path."""
+class Placer:
+    """Puts blobs where entries say. `sources`: sha256 -> file; what has no source must be in the store already."""
+
+    def __init__(self, store: Store, sources: Mapping[str, Path], stats: TransferStats, threads: int) -> None:
+        self.store, self.sources, self.stats, self.threads = store, sources, stats, threads
+        self._placed: set[str] = set()
+
+    def place(self, entries: Iterable[FileEntry]) -> None:
+        """Uploads what is missing, each content once.
+
+        Raises `NotFound` for a content that is neither stored nor at hand, `Conflict` for a file that changed.
+        """
+        once = {blob_key(entry): entry for entry in entries}
+        sizes = stored_sizes(self.store, once)
+        in_parallel(lambda entry: self._place(entry, sizes), once.values(), self.threads)
+
+    def _place(self, entry: FileEntry, sizes: Mapping[str, int | None]) -> None:
+        key = blob_key(entry)
+        if (sizes[key] if key in sizes else size_of(self.store, key)) != entry.size:
+            if (source := self.sources.get(entry.sha256)) is None:
+                self._copy(entry)
+            else:
+                self._upload(key, entry, source)
+        elif key not in self._placed:
+            self.stats.add("reused", entry.size)
+        self._placed.add(key)
+
+    def _upload(self, key: str, entry: FileEntry, source: Path) -> None:
+        try:
+            self.store.put(key, source, sha256=entry.sha256)
+        except (IntegrityError, FileNotFoundError):
+            hint = "push again when nothing writes to it any more"
+            raise Conflict(f"{source} changed while it was pushed", hint=hint) from None
+        self.stats.add("uploaded", entry.size)
+
+    def _copy(self, entry: FileEntry) -> None:
+        """From another stored copy of the content, through this machine, where it is verified."""
+        first = blob_key(moved(entry, None))
+        with tempfile.TemporaryDirectory(prefix="tlgan-copy-") as folder:
+            for info in self.store.list(first):
+                with contextlib.suppress(NotFound, IntegrityError):
+                    self.store.download(info.key, Path(folder) / "blob", sha256=entry.sha256, size=entry.size)
+                    self._upload(blob_key(entry), entry, Path(folder) / "blob")
+                    return
+        hint = "stage the files first"
+        raise NotFound(f"{entry.path}: its content {entry.sha256[:16]} is not in {self.store.url}", hint=hint)
+
+
+def size_of(store: Store, key: str) -> int | None:
+    info = store.head(key)
+    return info.size if info else None
+
+
+def stored_sizes(store: Store, keys: Collection[str]) -> dict[str, int | None]:
+    """Size of each blob, None for one that is not stored, by one listing. In a large store it gives up early: the keys
+    that it did not come to are left out.
+    """
+    if len(keys) < LIST_FROM:
+        return {}
+    found: dict[str, int | None] = {}
+    for number, info in enumerate(store.list("blobs/")):
+        if number == LISTED_PER_BLOB * len(keys):
+            return {key: found.get(key) for key in keys if key < info.key}
+        if info.key in keys:
+            found[info.key] = info.size
+    return {key: found.get(key) for key in keys}
+
+
+def describe(store: Store, files: Mapping[str, Path], threads: int) -> list[FileEntry]:
+    """Size and digest of files by their path in the artifact. A store may hash in a way that saves it work at `put`."""
+    hash_file: Callable[[Path], str] = getattr(store, "hash_file", sha256_of)
     try:
-        found = collect(files)
-        digests = in_parallel(sha256_of, found.values(), threads)
+        digests = in_parallel(hash_file, files.values(), threads)
+        return [
+            FileEntry(path=path, size=source.stat().st_size, sha256=digest)
+            for (path, source), digest in zip(files.items(), digests, strict=True)
+        ]
     except OSError as error:
         raise SpecError(f"can't read {error.filename}: {error.strerror}") from None
-    entries = [
-        FileEntry(path=path, size=source.stat().st_size, sha256=digest)
-        for (path, source), digest in zip(found.items(), digests, strict=True)
-    ]
-    once = {entry.sha256: (entry, found[entry.path]) for entry in entries}
-    in_parallel(lambda pair: _upload(store, *pair, stats), once.values(), threads)
-    return entries
-
-
-def _upload(store: Store, entry: FileEntry, source: Path, stats: TransferStats) -> None:
-    key = blob_key(entry.sha256)
-    known = store.head(key)
-    if known is not None and known.size == entry.size:
-        stats.add("reused", entry.size)
-        return
-    try:
-        store.put(key, source, sha256=entry.sha256)
-    except (IntegrityError, FileNotFoundError):
-        hint = "push again when nothing writes to it any more"
-        raise Conflict(f"{source} changed while it was pushed", hint=hint) from None
-    stats.add("uploaded", entry.size)

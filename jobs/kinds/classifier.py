@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.events import EventWriter
+from cluster.fence import Fence
 from cluster.job import ClassifierJob
+from cluster.runs import RunRecord
 from jobs.execute import Outcome
 from jobs.pin import Plan, identity_of, pin_data
 from jobs.session import Session
@@ -24,22 +26,22 @@ def prepare(job: ClassifierJob, session: Session) -> Plan:
     return Plan(job, [parent], {"recipe": identity_of(recipe)}, {"data": dataset.facts}, recipe, {"dataset": dataset})
 
 
-def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
+def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
     from tlgan.artifact import save_networks
     from tlgan.learners.classifier import train_classifier
 
     job, dataset = plan.job, plan.payload["dataset"]
     assert isinstance(job, ClassifierJob)
     recipe = job.recipe()
-    writer = EventWriter(session.artifacts.store, run_id, lambda event: session.listener(run_id, event))
+    writer = EventWriter(session.artifacts.store, run.id, lambda event: session.listener(run.id, event))
     total = round(recipe.train.kimg * 1000)
     writer({"type": "started", "nimg": 0, "total": total, "workers": 1})
-    should_stop = session.should_stop(run_id)
+    should_stop = session.should_stop(run.id)
 
     def report(row: dict[str, Any]) -> None:
         writer({"type": "progress", "nimg": row["nimg"], "stats": {"loss": row["loss"]}})
         if should_stop():
-            raise RunStopped(f"run {run_id} was stopped", hint="the same command starts it again")
+            raise RunStopped(f"run {run.id} was stopped", hint="the same command starts it again")
 
     try:
         network, scores = train_classifier(recipe, dataset, report=report)
@@ -48,6 +50,7 @@ def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
             writer({"type": "metric", "nimg": total, **row})
     finally:
         writer.close()
+    fence = Fence(session.artifacts.store, run.id, run.attempt)
     with tempfile.TemporaryDirectory(prefix="tlgan-classifier-") as folder:
         save_networks(Path(folder), {"C": network}, type="classifier", extra={"labels": dataset.label_names})
         manifest = session.artifacts.push(
@@ -57,8 +60,10 @@ def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
             parents=plan.parents,
             recipe=recipe,
             metrics=metrics,
-            facts={**plan.facts, "run": run_id},
+            facts={**plan.facts, "run": run.id},
             aliases=dict.fromkeys(["latest", *job.publishes.aliases]),
+            guard=fence,
+            claim=fence.claim,
         )
     return Outcome([manifest])
 

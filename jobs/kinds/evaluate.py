@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from cluster.events import EventWriter
+from cluster.fence import Fence
 from cluster.job import EvaluateJob
+from cluster.runs import RunRecord
 from jobs.execute import Outcome
 from jobs.pin import Plan, pin_artifact, pin_data, pin_extractor
 from jobs.session import Session
@@ -34,7 +36,7 @@ def prepare(job: EvaluateJob, session: Session) -> Plan:
     return Plan(job, parents, what, {"reference": dataset.facts}, None, payload)
 
 
-def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
+def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
     from tlgan.artifact import load_generator
     from tlgan.metrics.extractors import open_extractor
     from tlgan.metrics.measure import measure
@@ -42,7 +44,7 @@ def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
 
     job, target, classifier = plan.job, plan.payload["target"], plan.payload["classifier"]
     assert isinstance(job, EvaluateJob)
-    should_stop = session.should_stop(run_id)
+    should_stop = session.should_stop(run.id)
     g = load_generator(session.artifacts.pull(target))
     path = session.artifacts.pull(classifier.ref) if classifier else None
     extractor = open_extractor(
@@ -53,28 +55,30 @@ def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
     def images() -> Iterator[Any]:
         for batch in stream(g, job.samples, job.seed):
             if should_stop():
-                raise RunStopped(f"run {run_id} was stopped", hint="the same command starts it again")
+                raise RunStopped(f"run {run.id} was stopped", hint="the same command starts it again")
             yield batch
 
     values = measure(job.metrics, images(), plan.payload["dataset"], extractor, seed=job.seed, ema=ema)
-    writer = EventWriter(session.artifacts.store, run_id, lambda event: session.listener(run_id, event))
+    writer = EventWriter(session.artifacts.store, run.id, lambda event: session.listener(run.id, event))
     try:
         for value in values:
             writer({"type": "metric", "nimg": target.facts.get("nimg", 0), **value.to_json()})
         failure = _gate(job, {value.name: value.value for value in values}, writer)
-        if failure is None and promote(plan, session):
+        fence = Fence(session.artifacts.store, run.id, run.attempt)
+        if failure is None and promote(plan, session, fence):
             writer({"type": "promoted", "ref": f"{target.name}:{job.promote}", "digest": target.digest})
     finally:
         writer.close()
     return Outcome(facts={"target": target.ref, "gate": dict(job.gate)}, failure=failure)
 
 
-def promote(plan: Plan, session: Session) -> bool:
-    """Moves the alias that the job asks for, if any, to the target."""
+def promote(plan: Plan, session: Session, fence: Fence | None = None) -> bool:
+    """Moves the alias that the job asks for, if any, to the target. `fence`: of the run that does."""
     job, target = plan.job, plan.payload["target"]
     assert isinstance(job, EvaluateJob)
     if job.promote:
-        session.artifacts.move_alias(target.name, job.promote, target.digest)
+        guarded: dict[str, Any] = {"guard": fence, "claim": fence.claim} if fence else {}
+        session.artifacts.move_alias(target.name, job.promote, target.digest, **guarded)
     return job.promote is not None
 
 

@@ -6,7 +6,10 @@ import logging
 import math
 from typing import Any
 
+from cluster.drafts import files_of, get_draft, unpin_all
+from cluster.fence import Fence
 from cluster.job import FinetuneJob, GanJob, PretrainJob
+from cluster.runs import RunRecord
 from cluster.store import s3_endpoint
 from cluster.task import GanTask, TaskHooks, run_gan
 from cluster.trainer import train_on_ray
@@ -14,7 +17,7 @@ from jobs.execute import Outcome, forget_progress
 from jobs.pin import Plan, extractor_ref, identity_of, pin_artifact, pin_recipe
 from jobs.session import Session
 from tlgan.errors import RunFailed, RunStopped, SpecError
-from tlgan.manifest import FileEntry, Manifest, Parent
+from tlgan.manifest import Manifest, Parent
 from tlgan.recipe import LossSpec, ModelSpec, Recipe, TransferSpec
 from tlgan.registry import TRANSFERS, blocks_at
 
@@ -40,58 +43,59 @@ def recipe_of(job: PretrainJob | FinetuneJob, session: Session) -> tuple[Recipe,
     recipe = job.recipe(model.model_copy(update={"channels": None}), LossSpec.model_validate(manifest.recipe["loss"]))
     if (changed := _fixed_parts(model, recipe.model)) is not None:
         raise SpecError(f"model.{changed}: a fine-tuning keeps the parent's networks; leave it out, or pretrain anew")
-    check_freezing(job.transfer, recipe.model.resolution)
+    check_freezing(job.transfer, recipe.model)
     return recipe, [parent]
 
 
 def _fixed_parts(parent: ModelSpec, child: ModelSpec) -> str | None:
     """The first field in which the child's networks would not be the parent's."""
-    fields = ("arch", "resolution", "width", "latent_dim", "spectral_norm")
+    fields = (name for name in ModelSpec.model_fields if name != "channels")
     return next((f for f in fields if getattr(parent, f) != getattr(child, f)), None)
 
 
-def check_freezing(transfer: TransferSpec, resolution: int) -> None:
-    blocks = blocks_at(resolution)
+def check_freezing(transfer: TransferSpec, model: ModelSpec) -> None:
     if not TRANSFERS.facts(transfer.method).get("freezes"):
         return
     for field in ("freeze_d", "freeze_g"):
-        depth = getattr(transfer, field)
+        depth, blocks = getattr(transfer, field), blocks_at(model.resolution, model.arch, field[-1].upper())
         if depth >= blocks:
             raise SpecError(
-                f"transfer.{field}: expected at most {blocks - 1} (a {resolution} px network has {blocks} blocks, one must "
+                f"transfer.{field}: expected at most {blocks - 1} (a {model.resolution} px network has {blocks} blocks, one must "
                 f"stay trainable), received {depth}"
             )
 
 
-def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
-    task = task_of(plan, session, run_id)
+def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
+    task = task_of(plan, session, run)
     job = plan.job
     assert isinstance(job, GanJob)
     if job.resources.workers:
-        with session.passing_on_interrupts(run_id):
-            finished = train_on_ray(session.ray, task, job.resources, lambda event: session.listener(run_id, event))
+        with session.passing_on_interrupts(run.id):
+            finished = train_on_ray(session.ray, task, job.resources, lambda event: session.listener(run.id, event))
     else:
         hooks = TaskHooks(
-            listener=lambda event: session.listener(run_id, event), should_stop=session.should_stop(run_id)
+            listener=lambda event: session.listener(run.id, event), should_stop=session.should_stop(run.id)
         )
         finished = run_gan(task, hooks)
     if not finished:
-        raise RunStopped(f"run {run_id} was stopped", hint="the same command resumes it from its last checkpoint")
-    manifest = publish(plan, session, run_id, job.publishes.artifact, job.publishes.aliases)
-    forget_progress(session, run_id)
+        raise RunStopped(f"run {run.id} was stopped", hint="the same command resumes it from its last checkpoint")
+    manifest = publish(plan, session, run, job.publishes.artifact, job.publishes.aliases)
+    forget_progress(session, run)
     return Outcome([manifest], facts={})
 
 
-def task_of(plan: Plan, session: Session, run_id: str, **changes: Any) -> GanTask:
+def task_of(plan: Plan, session: Session, run: RunRecord, where: str | None = None, **changes: Any) -> GanTask:
+    """The training of `plan` as part of `run`. `where`: below which run it writes, if not `run` itself."""
     job, recipe = plan.job, plan.recipe
     assert isinstance(job, GanJob)
     assert isinstance(recipe, Recipe)
     fields: dict[str, Any] = {
-        "run": run_id,
+        "run": where or run.id,
+        "attempt": run.attempt,
         "store": session.artifacts.url,
         "endpoint": s3_endpoint(),
         "recipe": recipe.model_dump(mode="json"),
-        "workdir": str(session.workdir(run_id)),
+        "workdir": str(session.workdir(run.id)),
         "parent": next((p.ref for p in plan.parents if p.role == "init_from"), None),
         "extractor_ref": extractor_ref(plan.parents),
         "checkpoint_every_kimg": job.checkpoint.every_kimg,
@@ -110,13 +114,26 @@ def finite(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [metric for metric in metrics if math.isfinite(metric["value"])]
 
 
-def publish(plan: Plan, session: Session, run_id: str, name: str, aliases: list[str], **changes: Any) -> Manifest:
-    """Commits the draft that the training left at `run_id` as a version of `name`."""
-    draft = session.runs.get_json(run_id, "draft.json")
+def publish(
+    plan: Plan,
+    session: Session,
+    run: RunRecord,
+    name: str,
+    aliases: list[str],
+    *,
+    where: str | None = None,
+    **changes: Any,
+) -> Manifest:
+    """Commits the draft that the training left as a version of `name`. `where`: below which run, if not `run` itself.
+
+    Raises `Conflict` when a later attempt of the run has begun.
+    """
+    store = session.artifacts.store
+    draft = get_draft(store, where or run.id, run.attempt)
     if draft is None:
-        raise RunFailed(f"run {run_id} ended without a result in the store")
+        raise RunFailed(f"run {where or run.id} ended without a result in the store")
     assert plan.recipe is not None
-    facts = {**plan.facts, "nimg": draft["nimg"], "channels": draft["channels"], "run": run_id.partition("/")[0]}
+    facts = {**plan.facts, "nimg": draft["nimg"], "channels": draft["channels"], "run": run.id}
     if draft.get("coverage"):
         facts["coverage"] = draft["coverage"]
     fields: dict[str, Any] = {
@@ -126,8 +143,10 @@ def publish(plan: Plan, session: Session, run_id: str, name: str, aliases: list[
         "metrics": draft["metrics"],
         "facts": facts,
     }
-    files = [FileEntry.model_validate(entry) for entry in draft["files"]]
     fields |= changes
     fields["metrics"] = finite(fields["metrics"])
-    manifest = Manifest.create(name, files, **fields)
-    return session.artifacts.commit(manifest, dict.fromkeys(["latest", *aliases]))
+    manifest = Manifest.create(name, files_of(draft), **fields)
+    fence = Fence(store, run.id, run.attempt)
+    published = session.artifacts.commit(manifest, dict.fromkeys(["latest", *aliases]), fence, fence.claim)
+    unpin_all(store, run.id)
+    return published

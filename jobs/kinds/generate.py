@@ -21,14 +21,14 @@ def prepare(job: GenerateJob, session: Session) -> Plan:
     return Plan(job, [parent], job.to_dict() | {"target": target.digest}, {}, None, payload)
 
 
-def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
+def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
     from tlgan.artifact import load_generator
 
     job, dest = plan.job, plan.payload["dest"]
     assert isinstance(job, GenerateJob)
     g = load_generator(session.artifacts.pull(plan.payload["target"]))
     write_images(g, dest, job.format, n=job.n, seed=job.seed, truncation=job.truncation)
-    writer = EventWriter(session.artifacts.store, run_id, lambda event: session.listener(run_id, event))
+    writer = EventWriter(session.artifacts.store, run.id, lambda event: session.listener(run.id, event))
     writer({"type": "written", "path": str(dest.absolute()), "images": job.n})
     writer.close()
     return Outcome(facts={"path": str(dest.absolute()), "digest": digest_of_files(dest)})

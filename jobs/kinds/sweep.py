@@ -7,9 +7,11 @@ import math
 from dataclasses import asdict, replace
 from typing import Any
 
+from cluster.drafts import files_of, get_draft, keep_draft
 from cluster.events import EventWriter
+from cluster.fence import Fence
 from cluster.job import FinetuneJob, PretrainJob, SweepJob
-from cluster.runs import Runs
+from cluster.runs import RunRecord
 from cluster.specfile import apply_params
 from cluster.stopping import stop_key
 from cluster.task import evaluator_of
@@ -18,8 +20,8 @@ from jobs.execute import Outcome
 from jobs.kinds.gan import publish, recipe_of, task_of
 from jobs.pin import Plan, identity_of, pin_recipe
 from jobs.session import Session
-from tlgan.errors import RunFailed, RunStopped, SpecError
-from tlgan.manifest import FileEntry, Manifest
+from tlgan.errors import Conflict, RunFailed, RunStopped, SpecError
+from tlgan.manifest import Manifest
 from tlgan.recipe import Recipe
 
 log = logging.getLogger("tlgan.sweep")
@@ -38,7 +40,8 @@ def prepare(job: SweepJob, session: Session) -> Plan:
     base = base.model_copy(update={"metrics": metrics})
     recipe, ancestors = recipe_of(base, session)
     recipe, parents, facts = pin_recipe(session, recipe)
-    points = sample(job.space, job.search.algo, job.search.trials, job.search.seed)
+    own = base.model_dump(mode="json") if job.search.include_base else None
+    points = sample(job.space, job.search.algo, job.search.trials, job.search.seed, own)
     if job.search.algo == "grid" and (size := grid_size(job)) > len(points):
         log.warning("the grid has %d points, the first %d are tried (search.trials)", size, len(points))
     plans = [_plan_of(base, point, recipe, [*ancestors, *parents], facts, session) for point in points]
@@ -75,18 +78,19 @@ def _same_channels(recipe: Recipe, pinned: Recipe) -> Any:
     return recipe.model.model_copy(update={"channels": pinned.model.channels})
 
 
-def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
+def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
     job = plan.job
     assert isinstance(job, SweepJob)
-    desk = _Desk(plan, session, run_id)
+    desk = _Desk(plan, session, run)
     trials = desk.known()
     tasks = {trial.trial: desk.task(trial) for trial in trials if trial.state not in ENDED}
     try:
         if tasks:
-            with session.passing_on_interrupts(run_id):
+            with session.passing_on_interrupts(run.id):
                 trials = search(session.ray, job, trials, tasks, desk.tell)
-        if session.artifacts.store.head(stop_key(run_id)) is not None:
-            raise RunStopped(f"sweep {run_id} was stopped", hint="the same command runs the trials that are left")
+            desk.fence()
+        if session.artifacts.store.head(stop_key(run.id)) is not None:
+            raise RunStopped(f"sweep {run.id} was stopped", hint="the same command runs the trials that are left")
         ranked = desk.rank(trials)
         winner, metrics = desk.finals(ranked)
         manifest = desk.publish(winner, metrics)
@@ -98,33 +102,44 @@ def perform(plan: Plan, session: Session, run_id: str) -> Outcome:
 class _Desk:
     """The sweep's side in the store: trials, leaderboard, the winner."""
 
-    def __init__(self, plan: Plan, session: Session, run_id: str) -> None:
-        self.plan, self.session, self.run_id = plan, session, run_id
+    def __init__(self, plan: Plan, session: Session, run: RunRecord) -> None:
+        self.plan, self.session, self.run, self.run_id = plan, session, run, run.id
+        self.store = session.artifacts.store
+        self.fence = Fence(self.store, run.id, run.attempt)
         assert isinstance(plan.job, SweepJob)
         self.job = plan.job
         self.plans: dict[str, Plan] = {f"{i:03d}": p for i, p in enumerate(plan.payload["plans"])}
-        self.writer = EventWriter(session.artifacts.store, run_id, lambda event: session.listener(run_id, event))
+        self.writer = EventWriter(self.store, run.id, lambda event: session.listener(run.id, event))
         self.board: dict[str, Trial] = {}
 
     def prefix(self, trial: str) -> str:
         return f"{self.run_id}/trials/{trial}"
 
     def known(self) -> list[Trial]:
-        """All trials; those that an earlier attempt of the same sweep ended are taken over."""
+        """All trials; those that an earlier attempt of the same sweep ended are taken over, if their networks are still there."""
         for number, (name, params) in enumerate(zip(self.plans, self.plan.payload["points"], strict=True)):
             stored = None if self.session.fresh else self.session.runs.get_json(self.prefix(name), "trial.json")
-            ended = stored is not None and stored["state"] in ENDED
+            ended = stored is not None and stored["state"] in ENDED and self._is_kept(name)
             self.board[name] = Trial(**(stored or {})) if ended else Trial(name, params)
             self.writer(
                 {"type": "trial", "number": number, **asdict(self.board[name]), "mode": self.job.objective.direction}
             )
         return list(self.board.values())
 
+    def _is_kept(self, name: str) -> bool:
+        """Whether the networks of a trial that has ended are in the store; from now on they stay."""
+        draft = get_draft(self.store, self.prefix(name), self.run.attempt)
+        if draft and keep_draft(self.session.artifacts, self.prefix(name), self.run.attempt, draft):
+            return True
+        log.warning("trial %s had ended, but its networks are not in the store any more: it is trained again", name)
+        return False
+
     def task(self, trial: Trial) -> Any:
         """Trials keep no checkpoints: they are short, and a trial that is lost is run again."""
         return task_of(
             self.plans[trial.trial],
             self.session,
+            self.run,
             self.prefix(trial.trial),
             workdir=str(self.session.workdir(self.run_id) / trial.trial),
             evaluate_at=rungs(self.job, round(self._recipe(trial).train.kimg * 1000)),
@@ -134,7 +149,13 @@ class _Desk:
         )
 
     def tell(self, trial: Trial) -> None:
+        """Hears every change. Writes nothing once a later attempt has begun; Tune is not disturbed by that."""
         self.board[trial.trial] = trial
+        try:
+            self.fence()
+        except Conflict as error:
+            log.warning("%s", error)
+            return
         self.writer({"type": "trial", **asdict(trial), "mode": self.job.objective.direction})
         self.session.runs.put_json(self.prefix(trial.trial), "trial.json", asdict(trial))
         self.session.runs.put_json(self.run_id, "leaderboard.json", leaderboard(self.board.values(), self.job))
@@ -177,7 +198,7 @@ class _Desk:
         protocol = recipe.evaluation.model_copy(update={"samples": samples, "seed": recipe.evaluation.seed + 1})
         recipe = recipe.model_copy(update={"evaluation": protocol})
         evaluate = evaluator_of(self.task(trial), recipe, self.session.artifacts)
-        g = load_generator(self.session.artifacts.pull(self._draft(trial)))
+        g = load_generator(self.session.artifacts.pull(self._draft(trial), published=False))
         return [value.to_json() for value in evaluate(g, World())]
 
     def _recipe(self, trial: Trial) -> Recipe:
@@ -186,18 +207,17 @@ class _Desk:
         return recipe
 
     def _draft(self, trial: Trial) -> Manifest:
-        draft = Runs(self.session.artifacts.store).get_json(self.prefix(trial.trial), "draft.json")
+        draft = get_draft(self.store, self.prefix(trial.trial), self.run.attempt)
         if draft is None:
             raise RunFailed(f"trial {trial.trial} left no result in the store")
-        files = [FileEntry.model_validate(entry) for entry in draft["files"]]
-        return Manifest.create("draft", files, kind="gan", created="1970-01-01T00:00:00.000000Z")
+        return Manifest.create("draft", files_of(draft), kind="gan", created="1970-01-01T00:00:00.000000Z")
 
     def publish(self, winner: Trial, metrics: list[dict[str, Any]]) -> Manifest:
         plan = self.plans[winner.trial]
         about = {"sweep": self.run_id, "trial": winner.trial, "params": winner.params}
         plan = replace(plan, facts={**plan.facts, **about})
-        output = self.job.publishes
-        return publish(plan, self.session, self.prefix(winner.trial), output.artifact, output.aliases, metrics=metrics)
+        output, where = self.job.publishes, self.prefix(winner.trial)
+        return publish(plan, self.session, self.run, output.artifact, output.aliases, where=where, metrics=metrics)
 
 
 def best_of(scores: dict[str, float], direction: str) -> str:

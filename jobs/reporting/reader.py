@@ -46,7 +46,7 @@ class Reader:
     def file(self, manifest: Manifest, path: str) -> bytes | None:
         """One small file of an artifact, verified."""
         entry = next((file for file in manifest.files if file.path == path), None)
-        data = entry and self.object(blob_key(entry.sha256))
+        data = entry and self.object(blob_key(entry))
         return data if entry and data and hashlib.sha256(data).hexdigest() == entry.sha256 else None
 
     def object(self, key: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Artifacts as text: the listing, the page of one, the tree of its ancestors."""
+"""Artifacts as text: the listing, the page of one, the tree of its ancestors or its graph for Graphviz."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from jobs.output import counted, table
-from jobs.verbs.words import age_text, size_text
+from jobs.verbs.words import age_text, size_text, time_text
 
 Row = dict[str, Any]
 
@@ -30,6 +30,18 @@ def listing(rows: list[Row], of_one: bool) -> str:
     return table(cells, head if of_one else ["newest version", *head[1:], "versions"])
 
 
+def deleted_listing(rows: list[Row]) -> str:
+    """Rows of `cluster.listing.deleted_rows`."""
+    if not rows:
+        return ""
+    cells = []
+    for row in rows:
+        size = "-" if row["bytes"] is None else size_text(row["bytes"])
+        state = "damaged" if row["problem"] else "yes" if row["restorable"] else "no, its files were collected"
+        cells.append([row["ref"], row["kind"] or "-", size, time_text(row["deleted"]), state])
+    return table(cells, ["version", "kind", "size", "deleted (UTC)", "can be restored"])
+
+
 def _alias_cell(row: Row) -> str:
     """Aliases of the version by name; those of other versions with the beginning of the digest they stand for."""
     here = [alias for alias, ref in row["aliases"].items() if ref == row["ref"]]
@@ -39,16 +51,19 @@ def _alias_cell(row: Row) -> str:
 
 def page(shown: Row) -> str:
     """What `ArtifactStore.show` returned, for a person."""
-    logical, stored = shown["logical_bytes"], shown["stored_bytes"]
+    logical, stored, shared = (shown[f"{which}_bytes"] for which in ("logical", "stored", "shared"))
     size = f"{size_text(logical)} in {counted(len(shown['files']), 'file')}"
-    shared = f"; {size_text(stored)} stored, the rest is shared" if stored < logical else ""
+    if stored < logical:
+        size += f"; {size_text(stored)} stored, {size_text(shared)} shared with ancestors"
+    state = f"{time_text(shown['deleted'])} UTC; tlgan artifact restore {shown['ref']}" if shown["deleted"] else None
     top = [
         ["artifact", shown["ref"]],
         ["digest", shown["digest"]],
         ["kind", shown["kind"]],
         ["created", f"{shown['created'][:19].replace('T', ' ')} UTC, {age_text(shown['created'])}"],
         ["aliases", ", ".join(shown["aliases"]) or "none"],
-        ["size", size + shared],
+        ["size", size],
+        *([["deleted", state]] if state else []),
     ]
     parts = [_columns(top)]
     parts += _section("made from", [[p["role"], _parent_text(p)] for p in shown["parents"]])
@@ -109,7 +124,8 @@ def _metric(row: Row) -> list[str]:
     protocol = row.get("protocol") or {}
     words = [str(protocol["extractor"])] if protocol.get("extractor") else []
     if "samples_fake" in protocol:
-        words.append(f"{protocol['samples_fake']} generated and {protocol.get('samples_real')} real images")
+        real = f" and {protocol['samples_real']} real" if protocol.get("samples_real") else ""
+        words.append(f"{protocol['samples_fake']} generated{real} images")
     if "reference" in protocol:
         words.append(f"reference {str(protocol['reference'])[:8]}")
     shown = ", ".join(words) or _short(protocol)
@@ -156,5 +172,42 @@ def _node_text(node: Row) -> str:
         return f"{node['ref']}  [data outside of the store, sha256 {node['digest'][:16]}]"
     if node.get("missing"):
         return f"{node['ref']}  [not in the store]"
-    known = f"{node['ref']}  [{node['kind']}, {node['created'][:19].replace('T', ' ')}]"
+    deleted = ", deleted" if node.get("deleted") else ""
+    known = f"{node['ref']}  [{node['kind']}, {node['created'][:19].replace('T', ' ')}{deleted}]"
     return f"{known}  (see above)" if node.get("repeated") else known
+
+
+def dot(node: Row) -> str:
+    """The ancestors as a graph in Graphviz's language, a parent above its children.
+
+    A dataset outside of the store is an ellipse; a deleted version is grey, one that is not in the store dashed.
+    """
+    nodes: dict[str, str] = {}
+    edges: dict[str, None] = {}
+    _dot_node(node, nodes, edges)
+    head = ["digraph lineage {", "  node [shape=box];"]
+    return "\n".join([*head, *nodes.values(), *edges, "}"])
+
+
+def _dot_node(node: Row, nodes: dict[str, str], edges: dict[str, None]) -> str:
+    if node.get("external"):
+        label, style = [node["ref"], f"outside of the store, sha256 {node['digest'][:16]}"], "shape=ellipse"
+    elif node.get("missing"):
+        label, style = [node["ref"], "not in the store"], "style=dashed"
+    elif node.get("deleted"):
+        label, style = [node["ref"], f"{node['kind']}, deleted"], "style=filled, fillcolor=lightgrey"
+    else:
+        label, style = [node["ref"], f"{node['kind']}, {time_text(node['created'])}"], ""
+    own = _quoted([f"{'external ' if node.get('external') else ''}{node['digest']}"])
+    attributes = ", ".join(part for part in (f"label={_quoted(label)}", style) if part)
+    nodes.setdefault(own, f"  {own} [{attributes}];")
+    for parent in node["parents"]:
+        above = _dot_node(parent, nodes, edges)
+        edges[f"  {above} -> {own} [label={_quoted([parent['role']])}];"] = None
+    return own
+
+
+def _quoted(lines: list[str]) -> str:
+    """A string of Graphviz's language: in it a backslash and a quotation mark are escaped, and a line ends with \\n."""
+    clean = (" ".join(line.split()).replace("\\", "\\\\").replace('"', '\\"') for line in lines)
+    return '"' + "\\n".join(clean) + '"'

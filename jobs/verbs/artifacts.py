@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from jobs.output import Context, counted, table
-from tlgan.errors import IntegrityError, NotFound, SpecError, did_you_mean
-
-if TYPE_CHECKING:
-    from cluster.store import ArtifactStore
-    from cluster.store.aliases import Alias
+from jobs.output import Context
+from tlgan.errors import SpecError
 
 RefArgument = Annotated[
     str, typer.Argument(metavar="REF", help="name:alias or name@digest of an artifact.", show_default=False)
@@ -26,13 +21,22 @@ def pull(
     dest: Annotated[
         Path | None, typer.Argument(metavar="[DEST]", help="New or empty folder; default: the shared cache.")
     ] = None,
+    allow_unsafe: Annotated[
+        bool,
+        typer.Option("--allow-unsafe", help="Take files too that could run code when loaded: pickles, archives, ..."),
+    ] = False,
+    verify_key: Annotated[
+        Path | None,
+        typer.Option("--verify-key", metavar="FILE", help="Take it only if one of these public keys signed it."),
+    ] = None,
 ) -> None:
     """Bring an artifact here, every byte verified, and print its folder."""
     from jobs.verbs.transfers import pull_shown
 
     store = ctx.open_store()
     manifest = store.resolve(ref)
-    path = pull_shown(ctx, store, manifest, dest and dest.expanduser()).absolute()
+    options = {"allow_unsafe": allow_unsafe, "verify_key": verify_key}
+    path = pull_shown(ctx, store, manifest, dest and dest.expanduser(), **options).absolute()
     facts = {"ref": manifest.ref, "digest": manifest.digest, "path": str(path)}
     ctx.emit({**facts, "files": len(manifest.files), "bytes": manifest.size}, str(path))
 
@@ -47,9 +51,13 @@ def push(
     kind: Annotated[
         str | None, typer.Option("--kind", metavar="KIND", help="gan, classifier, files, ...; default: as found.")
     ] = None,
+    sign_key: Annotated[
+        Path | None, typer.Option("--sign-key", metavar="FILE", help="Sign it with this private key (Ed25519, PEM).")
+    ] = None,
 ) -> None:
     """Publish a folder or a file and print its pinned reference. A model that loads is published as one."""
     from cluster.contents import look_into
+    from cluster.store.formats import some
     from jobs.verbs.transfers import transferring
     from tlgan.naming import check_name
 
@@ -58,26 +66,70 @@ def push(
     found = look_into(Path(path), kind)
     if found.note:
         ctx.say(f"warning: {found.note}")
+    if found.unsafe:
+        ctx.say(f"warning: whoever pulls this needs --allow-unsafe: {some(found.unsafe)}")
     store = ctx.open_store()
     with transferring(ctx, store, f"publishing {name}", found.bytes) as stats:
         manifest = store.push(
-            name, found.path, kind=found.kind, recipe=found.recipe, facts=found.facts, aliases=tuple(aliases)
+            name,
+            found.path,
+            kind=found.kind,
+            recipe=found.recipe,
+            facts=found.facts,
+            aliases=tuple(aliases),
+            sign_key=sign_key,
         )
     facts = {"ref": manifest.ref, "digest": manifest.digest, "name": name, "kind": manifest.kind, "aliases": aliases}
     sizes = {"files": len(manifest.files), "bytes": manifest.size, "uploaded_bytes": stats.uploaded}
     ctx.emit({**facts, **sizes}, manifest.ref)
 
 
+def sign(
+    ctx: Context,
+    ref: RefArgument,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="The private key (Ed25519, PEM); default: $TLGAN_SIGN_KEY."),
+    ] = None,
+) -> None:
+    """Sign a published artifact, so that a pull with --verify-key takes it.
+
+    A key is made by: openssl genpkey -algorithm ed25519 -out sign.pem
+    Its public half by: openssl pkey -in sign.pem -pubout -out verify.pem
+    """
+    from cluster.store import signing
+    from tlgan.errors import SpecError
+
+    if (file := signing.sign_key(key)) is None:
+        raise SpecError("there is no key to sign with", hint=f"give --key FILE or set {signing.SIGN_VARIABLE}")
+    store = ctx.open_store()
+    manifest = store.resolve(ref)
+    used = signing.sign(store.store, manifest, file)
+    ctx.emit({"ref": manifest.ref, "digest": manifest.digest, "key": used}, f"{manifest.ref}  signed by {used}")
+
+
 def ls(
     ctx: Context,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="List the versions of this artifact.")] = None,
+    last: Annotated[
+        int | None, typer.Option("--last", metavar="N", min=1, help="Only the newest N versions of NAME.")
+    ] = None,
+    deleted: Annotated[bool, typer.Option("--deleted", help="List what was deleted and may be restored.")] = False,
 ) -> None:
     """List what is published: every artifact's newest version, or all versions of one."""
-    from cluster.listing import artifact_rows, version_rows
-    from jobs.verbs.artifact_page import listing
+    from cluster.listing import artifact_rows, deleted_rows, version_rows
+    from jobs.verbs.artifact_page import deleted_listing, listing
 
+    if last is not None and (name is None or deleted):
+        raise SpecError("--last is for the versions of one artifact", hint="tlgan artifact ls NAME --last 10")
     store = ctx.open_store()
-    rows = version_rows(store, name) if name else artifact_rows(store)
+    if deleted:
+        rows = deleted_rows(store, name)
+        if not rows:
+            ctx.say(f"no deleted version{f' of {name}' if name else ''} is left in {store.url}")
+        ctx.emit(rows, lambda: deleted_listing(rows))
+        return
+    rows = version_rows(store, name, last) if name else artifact_rows(store)
     for row in rows:
         if row["problem"]:
             ctx.say(f"warning: {row['problem']}")
@@ -94,110 +146,18 @@ def show(ctx: Context, ref: RefArgument) -> None:
     ctx.emit(shown, lambda: page(shown))
 
 
-def lineage(ctx: Context, ref: RefArgument) -> None:
-    """Draw what an artifact was made from, down to the datasets."""
-    from jobs.verbs.artifact_page import tree
-
-    ancestors = ctx.open_store().lineage(ref)
-    ctx.emit(ancestors, lambda: tree(ancestors))
-
-
-def alias(
-    ctx: Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the artifact.", show_default=False)],
-    alias: Annotated[str | None, typer.Argument(metavar="[ALIAS]", help="Alias to show or to move.")] = None,
-    target: Annotated[
-        str | None,
-        typer.Argument(metavar="[TARGET]", help="Where to: a reference, a digest, or another alias of NAME."),
-    ] = None,
-    expect: Annotated[
-        str | None,
-        typer.Option("--expect", metavar="DIGEST", help='Move only from this digest; "none": only create it.'),
-    ] = None,
-) -> None:
-    """List an artifact's aliases, or move one."""
-    _check_alias_call(name, alias, target, expect)
-    store = ctx.open_store()
-    if alias is None or target is None:
-        _show_aliases(ctx, store, name, alias)
-        return
-    from jobs.verbs.transfers import store_warnings
-
-    version = store.resolve(_target(name, target))
-    if version.name != name:
-        message = f"{name}:{alias} can't point at {version.ref}: an alias points at a version of its own artifact"
-        raise SpecError(message, hint=f"tlgan artifact ls {name} lists them")
-    with store_warnings(ctx):
-        moved = store.move_alias(name, alias, version.digest, expect)
-    row = _alias_row(moved)
-    ctx.emit(row, f"{name}:{alias}  {row['ref']}" + (f"  (was {row['prev']})" if row["prev"] else ""))
-
-
-def verify(
+def lineage(
     ctx: Context,
     ref: RefArgument,
-    full: Annotated[bool, typer.Option("--full", help="Read and hash every byte, not only sizes.")] = False,
+    as_dot: Annotated[
+        bool, typer.Option("--dot", help="As a graph for Graphviz: ... | dot -Tsvg > lineage.svg")
+    ] = False,
 ) -> None:
-    """Check that an artifact is whole in the store. Exit code 8 and the list of problems when it is not."""
-    from jobs.verbs.words import size_text
+    """Draw what an artifact was made from, down to the datasets."""
+    from jobs.verbs.artifact_page import dot, tree
 
-    report = ctx.open_store().verify(ref, full)
-    how = "every byte hashed" if full else "sizes only; --full hashes every byte"
-    whole = f"{report.ref} is whole: {counted(report.files, 'file')}, {size_text(report.bytes)} ({how})"
-    data = {name: getattr(report, name) for name in ("ref", "digest", "files", "bytes", "full", "ok", "problems")}
-    ctx.emit(data, whole if report.ok else "\n".join(report.problems))
-    if not report.ok:
-        raise IntegrityError(
-            f"{report.ref} in {store_name(ctx)} is damaged: {counted(len(report.problems), 'problem')}",
-            hint="publish the same files again to mend missing ones; move the aliases to a version that is whole",
-        )
-
-
-def store_name(ctx: Context) -> str:
-    from cluster.store.base import scrub
-
-    return scrub(ctx.store_url())
-
-
-def _check_alias_call(name: str, alias: str | None, target: str | None, expect: str | None) -> None:
-    from tlgan.naming import check_name
-
-    if ":" in name and alias is not None:
-        own, _, moved = name.partition(":")
-        raise SpecError(f"{name} is a reference; expected a name", hint=f"tlgan artifact alias {own} {moved} {alias}")
-    check_name(name)
-    if alias is not None:
-        check_name(alias, "alias")
-    if expect is not None and target is None:
-        raise SpecError("--expect is for moving an alias; TARGET is missing", hint=f"tlgan artifact ls {name}")
-
-
-def _target(name: str, text: str) -> str:
-    """The reference that TARGET means: digits of a digest, an alias of the same artifact, or a reference as it is."""
-    if ":" in text or "@" in text.removeprefix("@"):
-        return text
-    digits = text.removeprefix("@")
-    return f"{name}@{digits}" if re.fullmatch(r"[0-9a-f]{4,64}", digits) else f"{name}:{text}"
-
-
-def _show_aliases(ctx: Context, store: ArtifactStore, name: str, alias: str | None) -> None:
-    found = store.aliases(name)
-    if not found or (alias is not None and alias not in found):
-        if not store.versions(name):
-            near = did_you_mean(name, store.names())
-            raise NotFound(f'there is no artifact "{name}" in {store.url}' + (f"; {near}" if near else ""))
-        if alias is not None:
-            hint = did_you_mean(alias, found) or f"aliases of {name}: {', '.join(sorted(found)) or 'none'}"
-            raise NotFound(f'{name} has no alias "{alias}" in {store.url}', hint=hint)
-    rows = [_alias_row(found[one]) for one in sorted(found) if alias in (None, one)]
-    if alias is not None:
-        ctx.emit(rows[0], rows[0]["ref"])
+    ancestors = ctx.open_store().lineage(ref)
+    if as_dot:
+        ctx.emit({"dot": dot(ancestors)}, lambda: dot(ancestors))
         return
-    cells = [[row["alias"], row["ref"], row["moved"][:19].replace("T", " "), row["prev"] or "-"] for row in rows]
-    ctx.emit(rows, table(cells, ["alias", "version", "moved (UTC)", "before"]) if rows else "")
-
-
-def _alias_row(found: Alias) -> dict[str, Any]:
-    prev = found.prev and f"{found.name}@{found.prev.digest[:16]}"
-    pinned = {"ref": f"{found.name}@{found.digest[:16]}", "digest": found.digest}
-    return {"name": found.name, "alias": found.alias, **pinned, "moved": found.moved, "prev": prev}
+    ctx.emit(ancestors, lambda: tree(ancestors))

@@ -36,7 +36,7 @@ def pack(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the artifact.")],
     overrides: SetOption = None,
     alias: Annotated[
-        list[str] | None, typer.Option("--alias", metavar="ALIAS", help="Alias to move; default: latest.")
+        list[str] | None, typer.Option("--alias", metavar="ALIAS", help="Alias to move besides latest. Repeatable.")
     ] = None,
 ) -> None:
     """Pack a dataset into Parquet shards and publish it; -s resolution=64 and other fields of `data:` decide what."""
@@ -57,7 +57,7 @@ def pack(
             facts = write_parquet(dataset, Path(folder, "shards"))
         with ctx.progress(f"publishing {name}"):
             recipe = {"data": spec.model_dump(mode="json")}
-            aliases = tuple(alias or ["latest"])
+            aliases = tuple(dict.fromkeys(["latest", *(alias or [])]))
             manifest = store.push(name, Path(folder, "shards"), kind=KIND, recipe=recipe, facts=facts, aliases=aliases)
     shown = _published_row(manifest)
     ctx.emit(shown, f"{shown['ref']}  {_in_words(shown)}")

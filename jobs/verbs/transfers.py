@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cluster.store import ArtifactStore
 from cluster.store.transfer import TransferStats
@@ -19,7 +20,7 @@ from tlgan.manifest import Manifest
 def transferring(ctx: Context, store: ArtifactStore, what: str, total: int) -> Iterator[TransferStats]:
     """Counts the bytes of every transfer of `store` in the block: a bar on a terminal, one line elsewhere, silent under -q."""
     before = store.stats
-    with _bar(ctx, what, total) as advance, store_warnings(ctx):
+    with byte_bar(ctx, what, total) as advance, store_warnings(ctx):
         store.stats = stats = _Told(advance)
         try:
             yield stats
@@ -32,11 +33,18 @@ def transferring(ctx: Context, store: ArtifactStore, what: str, total: int) -> I
     )
 
 
-def pull_shown(ctx: Context, store: ArtifactStore, manifest: Manifest, dest: Path | None = None) -> Path:
-    """`ArtifactStore.pull` with its progress."""
+def pull_shown(
+    ctx: Context, store: ArtifactStore, manifest: Manifest, dest: Path | None = None, **options: Any
+) -> Path:
+    """`ArtifactStore.pull`, with its `options`, and its progress."""
     once = {entry.sha256: entry.size for entry in manifest.files}
-    with transferring(ctx, store, f"pulling {manifest.ref}", sum(once.values())):
-        return store.pull(manifest, dest)
+    try:
+        with transferring(ctx, store, f"pulling {manifest.ref}", sum(once.values())) as stats:
+            return store.pull(manifest, dest, **options)
+    except KeyboardInterrupt:
+        came = size_text(stats.downloaded)
+        ctx.say(f"interrupted: {came} came, verified, and stay in the cache; the same command goes on from there")
+        raise
 
 
 class _Told(TransferStats):
@@ -52,7 +60,8 @@ class _Told(TransferStats):
 
 
 @contextmanager
-def _bar(ctx: Context, what: str, total: int) -> Iterator[Callable[[int], None]]:
+def byte_bar(ctx: Context, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """`advance(bytes)`: a bar with bytes and rate on a terminal, one line elsewhere, silent under -q."""
     if ctx.quiet or not sys.stderr.isatty():
         ctx.say(f"{what} ({size_text(total)}) ...")
         yield lambda size: None

@@ -5,19 +5,19 @@ python -m tests.bench [--quick] [--json] [--store URL] [--only cli,loop]
 
 from __future__ import annotations
 
-import json
 import sys
 
-from tests.bench import cli, loop, ray_overhead, transfer
-from tests.bench.common import Result, options, verdicts
+from tests.bench import cli, loop, ray_overhead, store_sharing, transfer
+from tests.bench.common import Result, options, show_all
 
-NAMES = ("cli", "loop", "ray_overhead", "transfer")
+NAMES = ("cli", "loop", "ray_overhead", "store_sharing", "transfer")
 
 
 def run(name: str, quick: bool, store: str | None = None) -> Result:
+    print(f"{name} ...", file=sys.stderr, flush=True)
     if name == "transfer":
         return transfer.measure(quick, store)
-    return {"cli": cli, "loop": loop, "ray_overhead": ray_overhead}[name].measure(quick)
+    return {"cli": cli, "loop": loop, "ray_overhead": ray_overhead, "store_sharing": store_sharing}[name].measure(quick)
 
 
 def main() -> int:
@@ -30,17 +30,7 @@ def main() -> int:
     chosen = given.only.split(",")
     if unknown := set(chosen) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    results = []
-    for name in chosen:
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        results.append(run(name, given.quick, given.store))
-        if not given.json:
-            print(results[-1].to_text(), end="\n\n", flush=True)
-    if given.json:
-        print(json.dumps([result.to_json() for result in results], indent=1))
-    else:
-        print(verdicts([target for result in results for target in result.targets]))
-    return 0 if given.quick or all(result.passed for result in results) else 1
+    return show_all((run(name, given.quick, given.store) for name in chosen), given)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -183,3 +183,17 @@ def show(result: Result, as_json: bool) -> int:
     """Prints the result. The exit code is 1 when a measurement missed its target."""
     print(json.dumps(result.to_json(), indent=1) if as_json else result.to_text())
     return 0 if result.quick or result.passed else 1
+
+
+def show_all(parts: Iterable[Result], given: argparse.Namespace) -> int:
+    """Prints each result as it comes, and the verdicts together at the end. The exit code as `show`."""
+    results = []
+    for result in parts:
+        results.append(result)
+        if not given.json:
+            print(result.to_text(), end="\n\n", flush=True)
+    if given.json:
+        print(json.dumps([result.to_json() for result in results], indent=1))
+    else:
+        print(verdicts([target for result in results for target in result.targets]))
+    return 0 if given.quick or all(result.passed for result in results) else 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.bench import classic, cli, common, loop, ray_overhead, transfer
+from tests.bench import classic, cli, common, loop, ray_overhead, store_sharing, store_speed, transfer
 from tests.bench.common import Result, Target
 from tlgan.models import build_pair
 
@@ -101,6 +101,15 @@ def test_profile_shares_sum_to_one() -> None:
     assert {"convolutions, forward", "convolutions, backward", "Adam"} <= shares.keys()
 
 
+def test_store_sharing() -> None:
+    """The smallest pair: a third of each copy is G, and frozen blocks are the base's."""
+    size = store_sharing.Setting(resolution=32, width=4, latent_dim=8, trials=4)
+    result = store_sharing.measure(quick=True, setting=size)
+    check(result, [store_sharing.DEPTHS, store_sharing.BOTH, store_sharing.METHODS])
+    assert [target.bound for target in result.targets] == [0.6] * 3
+    assert all(target.measured < 1 for target in result.targets)
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 def test_ray_overhead() -> None:
@@ -133,3 +142,14 @@ def test_transfer_with_the_search(tmp_path: Path) -> None:
     result = transfer.measure(quick=True, store=f"file://{tmp_path / 'store'}", setting=SMALLEST)
     check(result, [transfer.SCRATCH, transfer.FINETUNED, transfer.SWEPT])
     assert [target.bound for target in result.targets] == [0.5]
+
+
+def test_store_speed() -> None:
+    result = store_speed.measure(quick=True, names="moto")
+    json.dumps(result.to_json(), allow_nan=False)
+    assert len(result.rows) == 11
+    counted = {target.what.partition(": ")[2]: target for target in result.targets}
+    assert counted["blob bytes of a re-push"].measured == 0
+    assert 0 < counted["requests of a warm pull"].measured <= 3
+    assert counted["parts that a killed push sends again"].passed
+    assert 20 < counted["peak MiB of a process"].measured < 200

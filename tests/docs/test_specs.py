@@ -16,6 +16,7 @@ TRAIN = ["train.kimg=0.5", "train.batch_size=32"]
 SHORT = {
     "classifier": ["train.kimg=2", "model.width=8"],
     "pretrain": [*TRAIN, "model.width=8", "data.limit=1000", "resources.workers=0", "evaluation.samples=64"],
+    "pretrain-stylegan2": [*TRAIN, "model.width=8", "model.max_width=16", "data.limit=1000", "evaluation.samples=64"],
     "finetune": [*TRAIN, "evaluation.samples=64"],
     "sweep": ["base.train.kimg=0.5", "base.evaluation.samples=64", "search.trials=2", "early_stop.grace_kimg=0.2"],
     "evaluate": ["samples=64", "gate.kid=< 1000"],
@@ -31,13 +32,13 @@ def test_none_is_forgotten() -> None:
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 def test_each_spec_runs(shared_ray: Any, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for kind, overrides in SHORT.items():
-        arguments = ["run", str(SPECS / f"{kind}.yaml"), "--json", *(a for o in overrides for a in ("-s", o))]
+    for name, overrides in SHORT.items():
+        arguments = ["run", str(SPECS / f"{name}.yaml"), "--json", *(a for o in overrides for a in ("-s", o))]
         assert main(arguments) == 0, capsys.readouterr().err
         record = json.loads(capsys.readouterr().out)
         assert record["state"] == "succeeded"
-        assert record["kind"] == kind
+        assert record["kind"] == name.partition("-")[0]
     assert main(["artifact", "ls", "--json"]) == 0
     names = {row["name"] for row in json.loads(capsys.readouterr().out)}
-    assert names == {"glyph-features", "glyphs32", "digits32"}
+    assert names == {"glyph-features", "glyphs32", "glyphs32-stylegan2", "digits32"}
     assert Path("four.png").is_file()

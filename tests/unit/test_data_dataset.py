@@ -138,6 +138,18 @@ def test_a_smaller_limit_is_a_subset_of_a_larger_one() -> None:
     assert len(prepare(DataSpec(source="digits", limit=10_000), resolution=16)) == DIGITS
 
 
+@pytest.mark.parametrize("classes", [None, ["1", "5", "8"]])
+def test_a_limit_takes_each_label_with_its_share(classes: list[str] | None) -> None:
+    for seed in range(3):
+        for limit in (7, 100, 333):
+            whole = prepare(DataSpec(source="digits", classes=classes), resolution=8)
+            some = prepare(DataSpec(source="digits", classes=classes, limit=limit, seed=seed), resolution=8)
+            assert len(some) == limit
+            for label in range(len(whole.label_names)):
+                share = (whole.labels == label).mean() * limit
+                assert abs((some.labels == label).sum() - share) <= 1
+
+
 def test_the_seed_chooses_other_images() -> None:
     one, two = (prepare(DataSpec(source="digits", limit=100, seed=s), resolution=16) for s in (0, 1))
     assert len(set(rows(one)) & set(rows(two))) < 30

@@ -2,7 +2,8 @@
 
 - An image's side of the split is decided within its label over the whole source, so it does not change with `classes`
   or `limit`; each label gives its share (to within one image). `train` and `test` are disjoint and together `all`.
-- A smaller `limit` picks a subset of what a larger one picks. The images keep the source's order.
+- `limit` takes each label's share too: a hundred of ten equal classes are ten of each, not four of one and fifteen of
+  another. A smaller one picks a subset of what a larger one picks. The images keep the source's order.
 
 Random keys are raw PCG64 output, whose stream numpy guarantees across versions (it does not for `permutation`).
 """
@@ -34,7 +35,7 @@ def select(labels: Int64Array, label_names: list[str], spec: DataSpec, *, own_sp
     chosen = np.flatnonzero(keep)
     if spec.limit is not None and spec.limit < len(chosen):
         keys = random_keys(len(labels), spec.seed, _LIMIT_STREAM)[chosen]
-        chosen = np.sort(chosen[np.argsort(keys, kind="stable")[: spec.limit]])
+        chosen = np.sort(chosen[_evenly(labels[chosen], keys)[: spec.limit]])
     if len(chosen) == 0:
         asked = f"classes {spec.classes}, split {spec.split}" if spec.classes else f"split {spec.split}"
         raise DataError(
@@ -42,6 +43,16 @@ def select(labels: Int64Array, label_names: list[str], spec: DataSpec, *, own_sp
             hint="widen `classes`, or set `split: all` or another `test_share`",
         )
     return chosen
+
+
+def _evenly(labels: Int64Array, keys: npt.NDArray[np.uint64]) -> Int64Array:
+    """A random order of which every beginning has each label's share (to within one image)."""
+    order = np.lexsort((keys, labels))
+    _, first, count = np.unique(labels[order], return_index=True, return_counts=True)
+    rank = np.arange(len(labels)) - np.repeat(first, count)
+    position = np.empty(len(labels))
+    position[order] = (rank + 0.5) / np.repeat(count, count)
+    return np.lexsort((keys, position))
 
 
 def in_test(labels: Int64Array, spec: DataSpec) -> npt.NDArray[np.bool_]:

@@ -19,6 +19,7 @@ from tlgan.augment import Params, build_augment
 from tlgan.data.loader import Batch
 from tlgan.distributed import World
 from tlgan.ema import Ema
+from tlgan.learners.styles import PathLength, style_inputs
 from tlgan.losses.penalties import penalties_of
 from tlgan.models.blocks import Network, channels_last
 from tlgan.random import generator
@@ -36,6 +37,7 @@ class GanLearner:
         self.ema = Ema(G if G_ema is None else G_ema.to(**layout), train.ema_kimg * 1000, train.ema_rampup)
         self.loss = registry.LOSSES.load(recipe.loss.name)()
         self.penalties = penalties_of(recipe.loss)
+        self.path_length = PathLength(recipe, world)
         self.augment = build_augment(recipe.augment)
         betas = (train.beta1, train.beta2)
         self.optimisers = {
@@ -57,25 +59,31 @@ class GanLearner:
             critic_step = index * len(batches) + k
             last = k == len(batches) - 1
             with torch.set_grad_enabled(last):
-                fake = self._fake(critic_step, len(batch.images))
+                z, inputs = self._latents(critic_step, len(batch.images))
+                fake = self._fake(z, inputs)
             stats |= self._d_phase(batch.images, fake.detach(), critic_step)
-        stats |= self._g_phase(fake, index)
+        stats |= self._g_phase(fake, z, inputs, index)
         self.ema.update(self.G, nimg, self.recipe.train.batch_size * len(batches))
         return stats
 
-    def _fake(self, critic_step: int, count: int) -> Tensor:
-        dim = self.G.latent_dim
+    def _latents(self, critic_step: int, count: int) -> tuple[Tensor, dict[str, Any]]:
+        """This rank's latents `[count, latent_dim]`, and what else the generator takes."""
         rng = generator(self.recipe.train.seed, "z", critic_step)
-        z = torch.randn(count * self.world.size, dim, generator=rng)
+        z = torch.randn(count * self.world.size, self.G.latent_dim, generator=rng)
+        inputs = style_inputs(self.G, self.recipe, self.world, critic_step, count)
+        return self.world.slice(z).to(self.world.device), inputs
+
+    def _fake(self, z: Tensor, inputs: dict[str, Any]) -> Tensor:
         with self._autocast():
-            return self._ddp_G(self.world.slice(z).to(self.world.device)).float()
+            return self._ddp_G(z, **inputs).float()
 
     def _d_phase(self, real: Tensor, fake: Tensor, critic_step: int) -> dict[str, Tensor]:
         draws = [self._draw(which, critic_step, len(real)) for which in ("real", "fake")]
         real, fake = self.augment(real, draws[0]), self.augment(fake, draws[1])
         both = channels_last(torch.cat([real, fake]))
         with self._autocast():
-            logits_real, logits_fake = self._ddp_D(both).float().chunk(2)
+            parts = {"parts": 2} if self.D.looks_at_batch else {}
+            logits_real, logits_fake = self._ddp_D(both, **parts).float().chunk(2)
         loss = self.loss.d(logits_real, logits_fake)
         stats = {"loss_d": loss, "logits_real": logits_real.mean(), "logits_fake": logits_fake.mean()}
         for penalty in self.penalties:
@@ -90,14 +98,19 @@ class GanLearner:
         self.optimisers["D"].step()
         return {name: value.detach() for name, value in stats.items()}
 
-    def _g_phase(self, fake: Tensor, index: int) -> dict[str, Tensor]:
+    def _g_phase(self, fake: Tensor, z: Tensor, inputs: dict[str, Any], index: int) -> dict[str, Tensor]:
         with frozen(self.D), self._autocast():
             shown = self.augment(fake, self._draw("g", index, len(fake)))
             loss = self.loss.g(self.D(channels_last(shown)).float())
+        stats = {"loss_g": loss.detach()}
+        if self.path_length.due(index):
+            term = self.path_length(self.G, z, inputs, index)
+            stats[self.path_length.name] = term.detach() / self.path_length.interval
+            loss = loss + term
         self.optimisers["G"].zero_grad(set_to_none=True)
         loss.backward()
         self.optimisers["G"].step()
-        return {"loss_g": loss.detach()}
+        return stats
 
     def _draw(self, which: str, position: int, count: int) -> Params:
         rng = generator(self.recipe.train.seed, f"augment/{which}", position)
@@ -113,6 +126,8 @@ class GanLearner:
         state = {which: dict(network.state_dict()) for which, network in self.networks.items()}
         for which, optimiser in self.optimisers.items():
             state[f"opt_{which}"] = optimiser_state(optimiser, self.networks[which])
+        if self.path_length.weight:
+            state[self.path_length.name] = {"mean": self.path_length.mean}
         return state
 
     def load_state_dict(self, state: dict[str, dict[str, Tensor]]) -> None:
@@ -120,6 +135,8 @@ class GanLearner:
             network.load_state_dict(state[which])
         for which, optimiser in self.optimisers.items():
             load_optimiser_state(optimiser, self.networks[which], state[f"opt_{which}"])
+        if self.path_length.weight:
+            self.path_length.mean = state[self.path_length.name]["mean"].to(self.world.device)
 
 
 def _adam(network: Network, lr: float, betas: tuple[float, float]) -> torch.optim.Adam:

@@ -6,10 +6,12 @@ The lazy correction is made here and nowhere else. Penalties stay in fp32 whatev
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from tlgan import registry
 from tlgan.models.blocks import channels_last
 from tlgan.recipe import LossSpec
 
@@ -52,11 +54,20 @@ class WganGp:
         return (norm - 1).square().mean() * (self.weight * self.interval)
 
 
-def penalties_of(loss: LossSpec) -> list[R1 | WganGp]:
-    """The penalties of nonzero weight."""
-    terms: list[R1 | WganGp] = []
-    if loss.r1:
-        terms.append(R1(loss.r1, loss.r1_interval))
-    if loss.gp:
-        terms.append(WganGp(loss.gp, loss.gp_interval))
+class Penalty(Protocol):
+    """A term of D's loss, taken every `interval` steps and already multiplied by that number."""
+
+    name: str
+    interval: int
+
+    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor: ...
+
+
+def penalties_of(loss: LossSpec) -> list[Penalty]:
+    """The penalties of nonzero weight; the table says which field of `loss` holds it, `<field>_interval` how often."""
+    terms: list[Penalty] = []
+    for name in registry.PENALTIES:
+        field = registry.PENALTIES.facts(name)["weight"]
+        if weight := getattr(loss, field):
+            terms.append(registry.PENALTIES.load(name)(weight, getattr(loss, f"{field}_interval")))
     return terms

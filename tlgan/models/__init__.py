@@ -17,12 +17,16 @@ from tlgan.recipe import ModelSpec
 def build_pair(spec: ModelSpec, channels: int, seed: int) -> tuple[Network, Network]:
     """A freshly initialised (G, D), a function of `seed` alone; the global generator is left as it was."""
     build = registry.ARCHS.load(spec.arch)
-    common = {"resolution": spec.resolution, "channels": channels, "width": spec.width}
+    common: dict[str, Any] = {"resolution": spec.resolution, "channels": channels, "width": spec.width}
+    G, D = {"latent_dim": spec.latent_dim}, {}
+    options = registry.ARCHS.facts(spec.arch)["options"]
+    if "spectral_norm" in options:
+        D["spectral_norm"] = spec.spectral_norm is not False
+    for name, owners in (("style_dim", (G,)), ("mapping_layers", (G,)), ("max_width", (G, D))):
+        for owner in owners if (value := getattr(spec, name)) is not None else ():
+            owner[name] = value
     with seeded(seed):
-        return (
-            build("G", **common, latent_dim=spec.latent_dim),
-            build("D", **common, spectral_norm=spec.spectral_norm),
-        )
+        return build("G", **common, **G), build("D", **common, **D)
 
 
 def build_network(arch: str, role: str, config: dict[str, Any], seed: int = 0) -> Network:

@@ -41,13 +41,23 @@ def channels_last(x_nchw: Tensor) -> Tensor:
 
 
 class Network(nn.Module):
-    """What every network offers. `latent_dim` is a generator's."""
+    """What every network offers. `latent_dim` is a generator's.
+
+    `looks_at_batch`: a discriminator whose logits depend on the other images; it takes `parts`, the number of batches that
+    its input is the concatenation of. `equalised`: weights are scaled by their number of inputs as they are used.
+    """
 
     arch: str
     role: str
     config: dict[str, Any]
     blocks: nn.ModuleDict
     latent_dim: int
+    looks_at_batch = False
+    equalised = False
+
+    def truncated(self, z: Tensor, truncation: float) -> Tensor:
+        """Images of latents `[N, latent_dim]` drawn towards their mean, zero."""
+        return self(z * truncation)
 
 
 class BatchNorm2d(nn.BatchNorm2d):

@@ -86,7 +86,7 @@ def _adapt(source: Network, which: str, channels: int, seed: int, coverage: Cove
     for name in (name for name in own if name in theirs):
         if own[name].shape == theirs[name].shape:
             matched[name] = theirs[name]
-        elif (fitted := _fit_channels(theirs[name], own[name].shape, source.role)) is not None:
+        elif (fitted := _fit_channels(theirs[name], own[name].shape, source)) is not None:
             reshaped |= {name: fitted, **_spectral_vectors(name, fitted)}
     network.load_state_dict({**own, **matched, **reshaped})
     coverage.matched[which] = len(matched.keys() - reshaped.keys())
@@ -104,18 +104,20 @@ def _spectral_vectors(name: str, weight: Tensor) -> dict[str, Tensor]:
     return {f"{module}.0._u": u[:, 0].contiguous(), f"{module}.0._v": v[0].contiguous()}
 
 
-def _fit_channels(tensor: Tensor, shape: torch.Size, role: str) -> Tensor | None:
+def _fit_channels(tensor: Tensor, shape: torch.Size, source: Network) -> Tensor | None:
     """A weight or bias with its image channels averaged (3 to 1) or repeated (1 to 3); None when it can't be made to fit.
 
-    Grey images give about the same response before and after: a reading layer's weights are scaled by old / new channels
-    (under spectral normalisation, that response times a constant).
+    Grey images give about the same response before and after: a reading layer's weights are scaled by old / new channels,
+    by its root where the layer itself scales (under spectral normalisation, that response times a constant).
     """
     differing = [axis for axis, (a, b) in enumerate(zip(tensor.shape, shape, strict=False)) if a != b]
-    if tensor.dim() != len(shape) or len(differing) != 1 or (role == "D" and tensor.dim() == 1):
+    if tensor.dim() != len(shape) or len(differing) != 1 or (source.role == "D" and tensor.dim() == 1):
         return None  # nothing of one dimension in D counts image channels
     axis = differing[0]
     old, new = tensor.shape[axis], shape[axis]
     if {old, new} != {1, 3}:
         return None
-    scale = old / new if role == "D" else 1.0
+    scale = 1.0
+    if source.role == "D":
+        scale = (old / new) ** (0.5 if source.equalised else 1.0)
     return tensor.mean(axis, keepdim=True).repeat_interleave(new, axis) * scale

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_answers import Tlgan
 
 from cluster.store import ArtifactStore, open_store
+from cluster.store.local import DirectoryStore
 from tlgan.manifest import Manifest
 
 
@@ -29,7 +31,7 @@ def test_ls_has_the_newest_version_of_each_artifact(
     row = rows[0]
     assert (row["ref"], row["digest"], row["kind"], row["versions"]) == (second.ref, second.digest, "gan", 2)
     assert row["aliases"] == {"best": published[1].ref, "latest": second.ref}
-    assert (row["bytes"], row["files"], row["created"]) == (second.size, 13, second.created)
+    assert (row["bytes"], row["files"], row["created"]) == (second.size, 16, second.created)
     text = tlgan_cli("artifact", "ls")
     assert text.code == 0
     line = text.out.splitlines()[1].split("  ")
@@ -46,6 +48,31 @@ def test_ls_of_one_artifact_has_its_versions(
     absent = tlgan_cli("artifact", "ls", "digit32")
     assert (absent.code, absent.out) == (3, "")
     assert 'did you mean "digits32"?' in absent.err
+
+
+def test_ls_asks_for_little(tlgan_cli: Tlgan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many versions there are, only the newest is read, unless all are asked for."""
+    for number in range(12):
+        (tmp_path / "f.txt").write_text(str(number))
+        ArtifactStore().push("one" if number else "two", tmp_path / "f.txt", kind="files")
+    asked: list[str] = []
+    for method in ("get", "read", "list", "folders", "head"):
+        plain = getattr(DirectoryStore, method)
+
+        def counted(self: object, *given: object, plain: Any = plain, method: str = method, **more: object) -> Any:
+            asked.append(method)
+            return plain(self, *given, **more)
+
+        monkeypatch.setattr(DirectoryStore, method, counted)
+    assert len(tlgan_cli("artifact", "ls", "--json").data) == 2
+    assert len(asked) <= 12
+    asked.clear()
+    rows = tlgan_cli("artifact", "ls", "one", "--last", "3", "--json").data
+    assert [row["created"] for row in rows] == sorted((row["created"] for row in rows), reverse=True)
+    assert len(rows) == 3
+    assert len(asked) <= 9
+    assert tlgan_cli("artifact", "ls", "--last", "3").code == 2
+    assert tlgan_cli("artifact", "ls", "one", "--last", "0").code == 2
 
 
 def test_ls_of_an_empty_store(tlgan_cli: Tlgan) -> None:
@@ -77,7 +104,7 @@ def test_show_has_the_fields_that_scripts_rely_on(tlgan_cli: Tlgan, published: t
     assert {key: shown["parents"][0][key] for key in ("ref", "digest")} == {"ref": parent.ref, "digest": parent.digest}
     assert shown["recipe"] == child.recipe
     assert shown["metrics"][0]["name"] == "kid"
-    assert shown["files"] == [entry.model_dump() for entry in child.files]
+    assert shown["files"] == [entry.model_dump(exclude_none=True) for entry in child.files]
     assert set(shown["files"][0]) == {"path", "size", "sha256"}
     assert shown["aliases"] == ["best", "latest"]
     assert (shown["logical_bytes"], shown["stored_bytes"] < child.size) == (child.size, True)
@@ -96,7 +123,7 @@ def test_show_reads_well(tlgan_cli: Tlgan, published: tuple[Manifest, Manifest])
         "  transfer: {freeze_d: 2, freeze_g: 0, method: freeze}",
     ):
         assert line in out.splitlines()
-    assert "in 13 files; " in out
+    assert "in 16 files; " in out
     assert "null" not in out
     assert max(map(len, out.splitlines())) <= 120
 
@@ -179,6 +206,77 @@ def test_mistakes_move_nothing(
     assert ArtifactStore().aliases("digits32") == before
 
 
+def test_the_moves_of_an_alias_are_listed_and_undone(
+    tlgan_cli: Tlgan, published: tuple[Manifest, Manifest], second: Manifest
+) -> None:
+    first = published[1]
+    best = ("artifact", "alias", "digits32", "best")
+    tlgan_cli(*best, "latest")
+    rows = tlgan_cli(*best, "--history", "--json").data
+    assert [(row["ref"], row["current"], row["undo"]) for row in rows] == [
+        (second.ref, True, False),
+        (first.ref, False, False),
+    ]
+    undone = tlgan_cli(*best, "--undo")
+    assert (undone.code, undone.out) == (0, f"digits32:best  {first.ref}  (was {second.ref})\n")
+    lines = tlgan_cli(*best, "--history").out.splitlines()
+    assert [line.split("  ", 1)[1] for line in lines[1:]] == [
+        f"{first.ref}  now, by an undo",
+        second.ref,
+        first.ref,
+    ]
+    nothing = tlgan_cli(*best, "--undo")
+    assert (nothing.code, nothing.out) == (3, "")
+    assert "digits32:best has no move left to undo" in nothing.err
+    expected = tlgan_cli("artifact", "alias", "digits32", "latest", "--undo", "--expect", short(first))
+    assert (expected.code, expected.out) == (4, "")
+
+
+def test_a_removed_alias_lets_its_version_go(tlgan_cli: Tlgan, published: tuple[Manifest, Manifest]) -> None:
+    parent = published[0]
+    latest = ("artifact", "alias", "glyphs32", "latest")
+    refused = tlgan_cli("artifact", "rm", parent.ref)
+    assert (refused.code, "tlgan artifact alias glyphs32 latest OTHER, or --remove" in refused.err) == (4, True)
+    removed = tlgan_cli(*latest, "--remove")
+    assert (removed.code, removed.out) == (0, f"glyphs32:latest  removed  (was {parent.ref})\n")
+    assert tlgan_cli("artifact", "alias", "glyphs32", "--json").data == []
+    assert tlgan_cli("pull", "glyphs32:latest").code == 3
+    assert tlgan_cli(*latest, "--remove").code == 3
+    assert tlgan_cli("artifact", "rm", parent.ref).code == 0
+    gone = tlgan_cli(*latest, "--undo")
+    assert (gone.code, f"{parent.ref} is not in" in gone.err) == (3, True)
+    assert "not in the store any more" in tlgan_cli(*latest, "--history").out
+    tlgan_cli("artifact", "restore", parent.ref)
+    assert tlgan_cli(*latest, "--undo", "--json").data["ref"] == parent.ref
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("digits32", "--undo"), "ALIAS is missing"),
+        (("digits32", "best", "latest", "--undo"), "TARGET and --undo are two different wishes"),
+        (("digits32", "best", "--undo", "--history"), "--history and --undo are two different wishes"),
+        (("digits32:best", "--undo"), "tlgan artifact alias digits32 best --undo"),
+        (("digits32", "best", "--history", "--expect", "none"), "TARGET is missing"),
+        (("digits32", "Best", "--undo"), "not valid"),
+    ],
+)
+def test_wishes_that_do_not_go_together(
+    tlgan_cli: Tlgan, published: tuple[Manifest, Manifest], arguments: tuple[str, ...], said: str
+) -> None:
+    answer = tlgan_cli("artifact", "alias", *arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err
+
+
+def test_the_history_of_what_is_not_there(tlgan_cli: Tlgan, published: tuple[Manifest, Manifest]) -> None:
+    for flag in ("--history", "--undo", "--remove"):
+        answer = tlgan_cli("artifact", "alias", "digits32", "bset", flag)
+        assert (answer.code, answer.out) == (3, "")
+        assert 'did you mean "best"?' in answer.err
+        assert tlgan_cli("artifact", "alias", "digit32", "best", flag).code == 3
+
+
 def test_a_single_writer_server_is_said_out_loud(
     tlgan_cli: Tlgan, rclone_server: object, model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +291,9 @@ def test_a_single_writer_server_is_said_out_loud(
     refused = tlgan_cli("artifact", "alias", "digits32", "best", "latest", "--expect", "none")
     assert refused.code == 5
     assert "can't move an alias with an expectation" in refused.err
+    undone = tlgan_cli("artifact", "alias", "digits32", "best", "--remove")
+    assert (undone.code, undone.out.startswith("digits32:best  removed")) == (0, True)
+    assert tlgan_cli("artifact", "alias", "digits32", "best", "--undo").out.startswith("digits32:best  digits32@")
 
 
 def test_the_listing_is_grouped_under_artifacts(tlgan_cli: Tlgan) -> None:

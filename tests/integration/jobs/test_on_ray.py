@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ import pytest
 from servers import S3Server, moto_server, rclone_server  # noqa: F401
 
 from cluster.specfile import parse_job
-from cluster.store import ArtifactStore, open_store
+from cluster.store import ArtifactStore, Version, open_store
+from cluster.store.gc import Collector
+from cluster.store.retention import Policy
 from jobs.cli import main
 from jobs.execute import execute
 from jobs.session import Session
@@ -24,6 +28,16 @@ from tlgan.errors import RunFailed
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 Events = list[tuple[str, dict[str, Any]]]
+
+
+def check_layout(session: Session) -> None:
+    """Nothing but what belongs there: Ray's bookkeeping is not in the store, and least of all among the versions."""
+    keys = [info.key for info in session.artifacts.store.list()]
+    assert {key.partition("/")[0] for key in keys} <= {"FORMAT.json", "aliases", "blobs", "leases", "runs", "versions"}
+    assert all(Version.parse(key) for key in keys if key.startswith("versions/"))
+    own = r"(run|stop|leaderboard|trial|(draft|error)-\d+)\.json|grid\.png|(events|grids|alive|checkpoints)/.*"
+    inside = [re.sub(r"^runs/[^/]+/(trials/\d+/)?", "", key) for key in keys if key.startswith("runs/")]
+    assert [key for key in inside if not re.fullmatch(own, key)] == []
 
 
 def test_two_workers_survive_the_death_of_one(
@@ -54,6 +68,7 @@ def test_two_workers_survive_the_death_of_one(
     last = max(event["nimg"] for _, event in events if event["type"] == "progress")
     assert last == 24000
     assert session.artifacts.verify(record.outputs[0]["ref"], full=True).ok
+    check_layout(session)
 
 
 def test_a_worker_that_diverges_is_not_restarted(
@@ -91,10 +106,38 @@ def test_a_sweep_publishes_its_best_and_survives_failing_trials(
         assert grid.startswith(b"\x89PNG")
     nimg = [event["nimg"] for _, event in events if event["type"] == "trial" and event["objective"] is not None]
     assert min(nimg) <= 1024 + 32, "the objective is reported at the first rung already"
+    assert {file.path.partition("/")[0] for file in best.files if "/" in file.path} == {"D", "G_ema"}, (
+        "not what a resume needs"
+    )
+    assert not list(session.artifacts.store.list("leases/")), "what is worth keeping is published, the rest is free"
+    check_layout(session)
 
     events.clear()
     assert execute(parse_job(sweep), session).id == record.id
     assert [event["type"] for _, event in events] == ["cached"]
+
+
+def test_trials_whose_networks_were_collected_are_trained_again(
+    shared_ray: Any,
+    session: Session,
+    pretrain: Callable[..., Any],
+    sweep: dict[str, Any],
+    features: None,
+    events: Events,
+) -> None:
+    """A sweep that failed at its end and is taken up when nothing protects the losers any more."""
+    execute(pretrain(), session)
+    sweep["space"] = {"transfer.freeze_d": {"choice": [0, 2]}}
+    first = execute(parse_job(sweep), session)
+    collector = Collector(session.artifacts.store, Policy(grace=timedelta(0)))
+    assert collector.run(collector.plan()).blobs, "those of the loser"
+    session.runs.update(first.id, state="failed")
+    events.clear()
+    again = execute(parse_job(sweep), session)
+    assert (again.state, again.attempt) == ("succeeded", 2)
+    trained = {event["trial"] for _, event in events if event["type"] == "trial" and event["state"] == "running"}
+    assert trained == {"000", "001"} - {first.facts["winner"]}
+    assert session.artifacts.verify(again.outputs[0]["ref"], full=True).ok
 
 
 def test_a_sweep_of_failures_fails_with_the_reason(

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from servers import S3Server, moto_server, rclone_server  # noqa: F401
+from dialects import Dialect, Proxy
+from servers import (  # noqa: F401
+    S3Server,
+    _rgw,
+    moto_server,
+    moto_tls_server,
+    rclone_server,
+    rclone_tls_server,
+    rgw_server,
+    rgw_tls_server,
+)
 
 from cluster.store import ArtifactStore, Store, open_store
+from cluster.store.s3 import S3Store
 
-BACKENDS = ["directory", "moto", "rclone"]
+BACKENDS = ["directory", "moto", "rclone", "rgw"]
 
 
 @pytest.fixture(params=BACKENDS)
@@ -44,3 +55,22 @@ def make(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return build
+
+
+@pytest.fixture
+def behind(
+    moto_server: S3Server,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[Dialect], tuple[S3Store, Proxy]]]:
+    """`behind(dialect)`: an empty store, and the proxy before moto that speaks the dialect."""
+    proxies: list[Proxy] = []
+
+    def build(dialect: Dialect) -> tuple[S3Store, Proxy]:
+        moto_server.use(monkeypatch)
+        proxies.append(Proxy(moto_server, dialect))
+        return S3Store(moto_server.new_bucket(), "models", proxies[-1].endpoint), proxies[-1]
+
+    yield build
+    for proxy in proxies:
+        proxy.http.shutdown()
+        proxy.http.server_close()

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
 import http.server
-import threading
 import time
+from email.utils import formatdate
 from urllib.parse import urlsplit
 
+from loopback import LoopbackServer
 from servers import S3Server
+
+CODES = {
+    400: "BadDigest",
+    403: "AccessDenied",
+    409: "ConcurrentModification",
+    412: "PreconditionFailed",
+    501: "NotImplemented",
+    503: "ServiceUnavailable",
+}
+
+
+def encoded(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
 
 
 class Dialect:
     """How a server bends the rules; each method may change a request (headers) or answer it with a status."""
 
+    def early(self, proxy: Proxy, method: str, path: str, headers: dict[str, str]) -> int | None:
+        """Before the body arrives."""
+        return None
+
     def before(self, proxy: Proxy, method: str, path: str, headers: dict[str, str]) -> int | None:
+        return None
+
+    def check(self, method: str, headers: dict[str, str], body: bytes) -> int | None:
         return None
 
     def after(self, method: str, path: str, headers: dict[str, str], status: int) -> int:
@@ -37,9 +60,18 @@ class SlowToCompare(Dialect):
 
     def before(self, proxy: Proxy, method: str, path: str, headers: dict[str, str]) -> int | None:
         if headers.pop("If-None-Match", None):
-            if proxy.ask("HEAD", path, {}, b"")[0] == 200:
+            if proxy.has(path, headers):
                 return 412
             time.sleep(0.05)
+        return None
+
+
+class ComparesEarly(Dialect):
+    """Looks at the condition when a request begins, and writes when it has ended; the rest is in order."""
+
+    def early(self, proxy: Proxy, method: str, path: str, headers: dict[str, str]) -> int | None:
+        if headers.pop("If-None-Match", None) and proxy.has(path, headers):
+            return 412
         return None
 
 
@@ -48,6 +80,47 @@ class RefusesIfMatch(Dialect):
 
     def before(self, proxy: Proxy, method: str, path: str, headers: dict[str, str]) -> int | None:
         return 501 if "If-Match" in headers else None
+
+
+class RefusesConditions(Dialect):
+    def before(self, proxy: Proxy, method: str, path: str, headers: dict[str, str]) -> int | None:
+        return 501 if {"If-Match", "If-None-Match"} & set(headers) and method == "PUT" else None
+
+
+class ChecksSums(Dialect):
+    """Refuses a body that does not have its sha256 or MD5. As Ceph 20."""
+
+    def check(self, method: str, headers: dict[str, str], body: bytes) -> int | None:
+        lowered = {name.lower(): value for name, value in headers.items()}
+        sums = {
+            "x-amz-checksum-sha256": hashlib.sha256(body).digest(),
+            "content-md5": hashlib.md5(body, usedforsecurity=False).digest(),
+        }
+        wrong = [name for name, found in sums.items() if name in lowered and lowered[name] != encoded(found)]
+        return 400 if wrong else None
+
+
+class Conflicting(Dialect):
+    """Who loses is told 409, not 412. As Ceph 20, at times."""
+
+    def after(self, method: str, path: str, headers: dict[str, str], status: int) -> int:
+        return 409 if status == 412 else status
+
+
+class NoRanges(Dialect):
+    def before(self, proxy: Proxy, method: str, path: str, headers: dict[str, str]) -> int | None:
+        headers.pop("Range", None)
+        return None
+
+
+class Forbids(Dialect):
+    """A key with few rights."""
+
+    def __init__(self, *methods: str) -> None:
+        self.methods = methods
+
+    def before(self, proxy: Proxy, method: str, path: str, headers: dict[str, str]) -> int | None:
+        return 403 if method in self.methods else None
 
 
 class LosesReplies(Dialect):
@@ -77,60 +150,51 @@ class CutsBodies(Dialect):
         self.cut: set[str] = set()
 
 
-class Proxy:
+class Proxy(LoopbackServer):
     """Stands before a server and speaks a dialect."""
 
     def __init__(self, server: S3Server, dialect: Dialect) -> None:
         self.upstream = urlsplit(server.endpoint).netloc
         self.dialect = dialect
+        self.name = "proxy/1"
+        self.ahead = 0.0  # seconds of its clock
         self.requests: list[str] = []
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def answer(self) -> None:
-                outer.handle(self)
-
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self.http.server_address[1]}"
-        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
+        super().__init__()
 
     def ask(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(self.upstream, timeout=20)
         try:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
-            return answer.status, dict(answer.getheaders()), answer.read()
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
         finally:
             connection.close()
+
+    def has(self, path: str, headers: dict[str, str]) -> bool:
+        """Whether the object is there, asked with the key of a request for it."""
+        return self.ask("HEAD", path, {"Authorization": headers["Authorization"]}, b"")[0] == 200
 
     def handle(self, request: http.server.BaseHTTPRequestHandler) -> None:
         method, path, headers = request.command, request.path, dict(request.headers)
         if headers.get("Expect") == "100-continue":
             del headers["Expect"]
+        early = self.dialect.early(self, method, path, headers)
         body = request.rfile.read(int(headers.get("Content-Length", 0)))
         self.requests.append(f"{method} {path.partition('?')[0]}")
-        status = self.dialect.before(self, method, path, headers)
+        status = early or self.dialect.before(self, method, path, headers) or self.dialect.check(method, headers, body)
         answer, data = {}, b""
         if status is None:
             status, answer, data = self.ask(method, path, headers, body)
             status = self.dialect.after(method, path, headers, status)
-        if status in (412, 501, 503):
-            data = b"<Error><Code>%s</Code></Error>" % (
-                b"PreconditionFailed" if status == 412 else b"ServiceUnavailable"
-            )
+        if code := CODES.get(status):
+            data = f"<Error><Code>{code}</Code></Error>".encode()
         request.send_response_only(status)
-        for name in ("ETag", "Content-Type", "Last-Modified"):
-            if name in answer:
-                request.send_header(name, answer[name])
-        length = answer["Content-Length"] if method == "HEAD" and "Content-Length" in answer else str(len(data))
+        for name in ("ETag", "Content-Type", "Content-Range", "Last-Modified"):
+            if value := answer.get(name.lower()):
+                request.send_header(name, value)
+        request.send_header("Server", self.name)
+        request.send_header("Date", formatdate(time.time() + self.ahead, usegmt=True))
+        length = answer["content-length"] if method == "HEAD" and "content-length" in answer else str(len(data))
         request.send_header("Content-Length", length)
         request.end_headers()
         if method != "HEAD":

@@ -21,7 +21,7 @@ def test_lifecycle_and_policy_are_accepted(moto_server: S3Server, monkeypatch: p
     client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=rules)
     stored = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
     assert stored[0]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
-    policy = (INFRA / "policy-reader.json").read_text().replace("BUCKET", bucket)
+    policy = (INFRA / "policy-reader.json").read_text().replace("BUCKET", bucket).replace("PREFIX", "models")
     client.put_bucket_policy(Bucket=bucket, Policy=policy)
     actions = [
         a for s in json.loads(client.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"] for a in s["Action"]

@@ -73,8 +73,8 @@ def test_contents_are_shared(artifacts: ArtifactStore, make: Make) -> None:
     parent = Parent(role="init", ref="base:latest", digest=base.digest)
     tuned = artifacts.push("tuned", make("tuned", tuned_files), kind="gan", parents=[parent])
     assert len(blobs(artifacts.store)) == 4
-    assert artifacts.sizes("tuned:latest") == {"logical_bytes": 3004, "stored_bytes": 1000}
-    assert artifacts.sizes(base) == {"logical_bytes": 3002, "stored_bytes": 3002}
+    assert artifacts.sizes("tuned:latest") == {"logical_bytes": 3004, "stored_bytes": 1000, "shared_bytes": 2002}
+    assert artifacts.sizes(base) == {"logical_bytes": 3002, "stored_bytes": 3002, "shared_bytes": 0}
     assert tree(artifacts.pull(tuned)) == tuned_files
     shown = artifacts.show("tuned:latest")
     json.dumps(shown)
@@ -96,7 +96,7 @@ def test_a_single_file_and_a_mapping(artifacts: ArtifactStore, make: Make) -> No
 
 
 def test_stage_shows_nothing_until_commit(artifacts: ArtifactStore, make: Make) -> None:
-    entries = artifacts.stage(make("model", FILES))
+    entries = artifacts.stage(make("model", FILES), pin="test")
     assert artifacts.names() == []
     assert artifacts.stats.uploaded == 3002
     manifest = Manifest.create("digits32", entries, kind="gan")

@@ -52,6 +52,23 @@ def test_list_is_in_order_and_by_prefix(store: Store) -> None:
     assert list(store.list("none/")) == []
 
 
+def test_folders_are_names_without_a_listing_of_what_is_in_them(store: Store) -> None:
+    for key in (
+        "runs/b/run.json",
+        "runs/b/events/1.jsonl",
+        "runs/a.b/run.json",
+        "runs/a/x/y",
+        "runs/file",
+        "runsx/c/d",
+    ):
+        store.put(key, b"x")
+    assert list(store.folders("runs/")) == ["a.b", "a", "b"], "in the order of keys"
+    assert list(store.folders("runs/a/")) == ["x"]
+    assert list(store.folders("nothing/")) == []
+    store.delete("runs/a/x/y")
+    assert list(store.folders("runs/")) == ["a.b", "b"], "an empty folder is none"
+
+
 def test_download_and_upload_check_the_digest(store: Store, tmp_path: Path) -> None:
     data = random.Random(0).randbytes(3 << 20)
     source, dest = tmp_path / "source", tmp_path / "dest"

@@ -4,60 +4,20 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dialects import BareEtags, CutsBodies, Dialect, LosesReplies, Proxy, RefusesIfMatch, SlowToCompare
+from dialects import CutsBodies, Dialect, LosesReplies, Proxy
 from servers import KEY, SECRET, S3Server, free_port
 
 from cluster.store import ArtifactStore, open_store
 from cluster.store import s3 as store_s3
 from cluster.store.base import scrub
 from cluster.store.s3 import S3Store
-from tlgan.errors import BackendError, Conflict, NotFound
+from tlgan.errors import BackendError, NotFound
 
 Open = Callable[[Dialect], tuple[S3Store, Proxy]]
-
-
-@pytest.fixture
-def behind(moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
-    proxies: list[Proxy] = []
-
-    def build(dialect: Dialect) -> tuple[S3Store, Proxy]:
-        moto_server.use(monkeypatch)
-        proxies.append(Proxy(moto_server, dialect))
-        return S3Store(moto_server.new_bucket(), "models", proxies[-1].endpoint), proxies[-1]
-
-    yield build
-    for proxy in proxies:
-        proxy.http.shutdown()
-        proxy.http.server_close()
-
-
-def test_bare_etags_are_found_out(behind: Open) -> None:
-    store, _ = behind(BareEtags())
-    assert store.probe.etag_form == "bare"
-    assert store.capabilities.compare_and_swap
-    token = store.compare_and_swap("a/b", b"1", None)
-    token = store.compare_and_swap("a/b", b"2", token)
-    with pytest.raises(Conflict):
-        store.compare_and_swap("a/b", b"3", '"' + "0" * 32 + '"')
-    assert store.read("a/b") == (b"2", token)
-
-
-@pytest.mark.parametrize(
-    ("dialect", "create_only", "note"),
-    [
-        (SlowToCompare(), False, "the server does not honour If-None-Match"),
-        (RefusesIfMatch(), True, "the server does not honour If-Match"),
-    ],
-)
-def test_half_a_promise_is_none(behind: Open, dialect: Dialect, create_only: bool, note: str) -> None:
-    store, _ = behind(dialect)
-    assert store.capabilities.create_only == create_only
-    assert not store.capabilities.compare_and_swap
-    assert store.capabilities.note == note
 
 
 def test_a_lost_reply_is_no_lost_race(behind: Open, tmp_path: Path) -> None:
@@ -92,7 +52,7 @@ def test_a_warm_pull_needs_three_requests(behind: Open, tmp_path: Path) -> None:
     artifacts = ArtifactStore(store, tmp_path / "cache")
     (tmp_path / "model").mkdir()
     for number in range(5):
-        (tmp_path / "model" / f"{number}.bin").write_bytes(bytes([number]) * 1000)
+        (tmp_path / "model" / f"{number}.bin").write_bytes(b"%d\n" % number * 1000)
     artifacts.push("one", tmp_path / "model", kind="files")
     artifacts.pull("one:latest")
     proxy.requests.clear()

@@ -53,8 +53,9 @@ def test_the_project_file_is_found_from_folders_below_and_its_paths_are_its_own(
 
 def test_what_files_say_reaches_the_libraries(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    Path("tlgan.yaml").write_text("store: s3://b\ncache: /c\ns3_endpoint: http://h:1\n")
+    Path("tlgan.yaml").write_text("store: s3://b\ncache: /c\ncache_bytes: 5GB\ns3_endpoint: http://h:1\n")
     assert export_settings() == "s3://b"
+    assert os.environ["TLGAN_CACHE_BYTES"] == "5GB"
     assert (os.environ["TLGAN_CACHE"], os.environ["TLGAN_S3_ENDPOINT"]) == ("/c", "http://h:1")
     assert "TLGAN_STORE" not in os.environ
 

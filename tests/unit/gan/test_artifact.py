@@ -31,17 +31,35 @@ def edit(saved: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     file.write_text(json.dumps(document))
 
 
-def test_one_file_a_block(saved: Path) -> None:
+def test_one_file_a_block_and_one_for_vectors(saved: Path) -> None:
     files = sorted(str(f.relative_to(saved)) for f in saved.rglob("*.*") if f.is_file())
     blocks = {"G": ["b4", "b8", "b16", "b32"], "D": ["b32", "b16", "b8", "b4"], "G_ema": ["b4", "b8", "b16", "b32"]}
-    assert files == sorted(["model.json", *(f"{w}/{b}.safetensors" for w, names in blocks.items() for b in names)])
+    files_of = {w: [*names, "vectors"] for w, names in blocks.items()}
+    assert files == sorted(["model.json", *(f"{w}/{f}.safetensors" for w, names in files_of.items() for f in names)])
     document = describe(saved)
     assert document["note"] == "kept"
     assert document["type"] == "gan"
     assert {which: list(about["blocks"]) for which, about in document["networks"].items()} == {
-        which: sorted(names) for which, names in blocks.items()
+        which: sorted(names) for which, names in files_of.items()
     }
-    assert all(name.startswith("blocks.b8.") for name in load_file(saved / "G" / "b8.safetensors"))
+    weights, vectors = (load_file(saved / "G" / f"{part}.safetensors") for part in ("b8", "vectors"))
+    assert all(name.startswith("blocks.b8.") and tensor.dim() > 1 for name, tensor in weights.items())
+    assert all(tensor.dim() < 2 for tensor in vectors.values())
+    assert {name.split(".")[1] for name in vectors} == {"b4", "b8", "b16", "b32"}
+
+
+def test_models_with_all_of_a_block_in_one_file_load(saved: Path) -> None:
+    """As they were saved before vectors had a file of their own."""
+    expected = load_network(saved, "G").state_dict()
+    vectors = load_file(saved / "G" / "vectors.safetensors")
+    for block in ("b4", "b8", "b16", "b32"):
+        file = saved / "G" / f"{block}.safetensors"
+        own = {name: tensor for name, tensor in vectors.items() if name.startswith(f"blocks.{block}.")}
+        save_file(load_file(file) | own, file)
+    edit(saved, lambda document: document["networks"]["G"]["blocks"].pop("vectors"))
+    (saved / "G" / "vectors.safetensors").unlink()
+    loaded = load_network(saved, "G").state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
 
 
 def test_equal_networks_give_equal_bytes(saved: Path, tmp_path: Path) -> None:

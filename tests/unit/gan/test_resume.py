@@ -22,6 +22,10 @@ CASES: dict[str, dict[str, Any]] = {
     "resnet, hinge": {"model": {"arch": "resnet"}, "loss": {"name": "hinge"}},
     "diffaugment": {"augment": {"name": "diffaugment"}},
     "wasserstein, gp, n_critic": {"loss": {"name": "wasserstein", "gp": 10.0}, "n_critic": 2},
+    "stylegan2, path lengths": {
+        "model": {"arch": "stylegan2", "mapping_layers": 2, "max_width": 16},
+        "loss": {"path_length": 2.0, "path_length_interval": 2},
+    },
     "bf16": {"precision": "bf16"},
     "freeze": {"transfer": {"method": "freeze", "freeze_d": 1, "freeze_g": 1}},
     "scale_shift": {"transfer": {"method": "scale_shift"}},

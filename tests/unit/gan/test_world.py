@@ -38,6 +38,10 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "freeze": {"transfer": {"method": "freeze", "freeze_d": 1, "freeze_g": 2}, "loss": {"r1": 0.5, "r1_interval": 2}},
     "bf16": {"precision": "bf16", "loss": {"r1": 0.5, "r1_interval": 3}},
+    "stylegan2, path lengths": {
+        "model": {"arch": "stylegan2", "mapping_layers": 2, "max_width": 16},
+        "loss": {"r1": 0.5, "r1_interval": 3, "path_length": 2.0, "path_length_interval": 2},
+    },
     "scale_shift": {"transfer": {"method": "scale_shift", "freeze_d": 3}},
 }
 

@@ -37,6 +37,17 @@ def test_more_trials_keep_the_first_points() -> None:
     assert sample(space, "random", 9, seed=3)[:5] == sample(space, "random", 5, seed=3)
 
 
+def test_the_base_is_tried_first_when_the_space_has_its_values() -> None:
+    space = spaces(**{"train.lr": {"log_uniform": [1e-4, 1e-2]}, "transfer.freeze_d": {"int": [0, 3]}})
+    base = {"train": {"lr": 1e-3, "kimg": 8}, "transfer": {"freeze_d": 1}}
+    points = sample(space, "random", 3, 0, base)
+    assert points[0] == {"train.lr": 1e-3, "transfer.freeze_d": 1}
+    assert points[1:] == sample(space, "random", 2, 0)
+    for other in ({"transfer": {"freeze_d": 1}}, {"train": {"lr": 1.0}, "transfer": {"freeze_d": 1}}, {"train": 1}):
+        assert sample(space, "random", 3, 0, other) == sample(space, "random", 3, 0)
+    assert sample(spaces(a={"choice": ["x", "y"]}), "grid", 2, 0, {"a": "y"}) == [{"a": "x"}, {"a": "y"}]
+
+
 @pytest.fixture
 def job() -> SweepJob:
     base = {"kind": "pretrain", "name": "b", "data": {"source": "digits"}, "train": {"kimg": 4, "batch_size": 32}}

@@ -40,7 +40,7 @@ VALUES = [
     ("version", "2", "version: expected 1; received 2"),
     ("train", "null", "train: expected a mapping, received nothing"),
     ("data.artifact", "x", "data.artifact: expected exactly one of `source` and `artifact`"),
-    ("output.artifact", "con.x", "output.artifact: artifact name 'con.x' is not valid: \"con.x\" is a device on Windows"),
+    ("output.artifact", "con.x", "output.artifact: artifact name 'con.x' is not valid: 'con.x' is a device on Windows"),
     ("resources.workers", "-1", "resources.workers: expected a whole number from 0 to 4096, received -1"),
 ]  # fmt: skip
 

@@ -1,0 +1,50 @@
+"""Puts of small blobs without the client's machinery, which costs more than the transfer: signed by botocore's signer, sent
+by the client's own connections.
+
+Only a plain success counts. Whatever else the server says, the client is asked to do the same put, with its retries and errors.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.exceptions import BotoCoreError
+
+from cluster.store.s3_receipt import encryption, with_md5
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+
+class QuickPut:
+    """For custom endpoints, where addresses are of the path style, and without encryption settings."""
+
+    def __init__(self, client: S3Client, endpoint: str | None, bucket: str) -> None:
+        self.client, self.url = client, f"{(endpoint or '').rstrip('/')}/{bucket}/"
+        self.context = {"client_config": client.meta.config}
+        self.usable = bool(endpoint) and not encryption()
+
+    def __call__(self, key: str, data: bytes, md5: bytes) -> dict[str, Any] | None:
+        """The server's answer as the client would give it, or None: ask the client."""
+        try:
+            sender = self.client._endpoint.http_session  # type: ignore[attr-defined]
+            credentials = self.client._request_signer._credentials.get_frozen_credentials()  # type: ignore[attr-defined]
+        except AttributeError:  # another botocore, or no key
+            self.usable = False
+            return None
+        headers = {"Content-MD5": with_md5(data, md5)["ContentMD5"], "Content-Length": str(len(data))}
+        request = AWSRequest("PUT", self.url + quote(key, safe="/~"), headers=headers, data=data)
+        request.context.update(self.context)
+        S3SigV4Auth(credentials, "s3", self.client.meta.region_name).add_auth(request)
+        prepared = request.prepare()
+        self.client.meta.events.emit("before-send.s3.PutObject", request=prepared)
+        try:
+            answer = sender.send(prepared)
+        except BotoCoreError:
+            return None
+        if answer.status_code != 200 or not (etag := answer.headers.get("ETag")):
+            return None
+        return {"ETag": etag, "ServerSideEncryption": answer.headers.get("x-amz-server-side-encryption", "")}

@@ -1,0 +1,58 @@
+"""A crash at every store call of push, pull, gc, delete, restore and alias move; then the same thing is done again."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.store import ArtifactStore, gc, publish
+from cluster.store.transfer import Placer
+from tests.faults.breaking import quick_folder
+from tests.faults.crashes import Row, crash_everywhere, in_process
+from tests.faults.operations import OPERATIONS, Operation
+
+NAMED = {operation.name: operation for operation in OPERATIONS}
+
+
+def crash(operation: Operation, how: str) -> Row:
+    with quick_folder() as folder:
+        return crash_everywhere(operation, how, in_process(how), folder)
+
+
+@pytest.mark.parametrize("how", ["fails", "dies"])
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_nothing_is_lost_and_again_is_enough(operation: Operation, how: str) -> None:
+    row = crash(operation, how)
+    assert row.problems == []
+    assert (row.lost, row.partials, row.stuck) == (0, 0, 0)
+    assert row.crashes == 2 * row.calls >= 10
+
+
+def test_a_manifest_before_its_blobs_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the crashes can find what they look for: here in a push of the wrong order."""
+    right = publish.commit
+
+    def wrong(store, version, manifest):  # type: ignore[no-untyped-def]
+        done = right(store, version, manifest)
+        late.place(manifest.files)
+        return done
+
+    def later(self: ArtifactStore, sources):  # type: ignore[no-untyped-def]
+        nonlocal late
+        late = Placer(self.store, sources, self.stats, self.threads)
+        return type("Nothing", (), {"place": lambda self, entries: None})()
+
+    late: Placer
+    monkeypatch.setattr(publish, "commit", wrong)
+    monkeypatch.setattr(ArtifactStore, "_placer", later)
+    assert crash(NAMED["push"], "dies").partials > 0
+
+
+def test_a_deletion_before_its_copy_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(store, version):  # type: ignore[no-untyped-def]
+        data = store.get(version.key)
+        store.delete(version.key)
+        store.put(gc.deleted_key(version.key), data)
+        return True
+
+    monkeypatch.setattr(gc, "delete_version", wrong)
+    assert crash(NAMED["gc"], "dies").stuck > 0

@@ -1,0 +1,153 @@
+"""The pickles of the StyleGAN2-ADA and StyleGAN3 repositories (stylegan2 networks): `{"G": ..., "D": ..., "G_ema": ...}`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tlgan.errors import IntegrityError
+from tlgan.importing.naming import fill, renamed
+from tlgan.importing.pickles import Inert, read_pickle
+from tlgan.models import fir
+from tlgan.models.blocks import Network
+from tlgan.models.stylegan2 import Discriminator, Generator, widths
+
+MAPPING_RATE = 0.01
+_LAYER = ("weight", "bias", "affine.weight", "affine.bias")
+
+G_NAMES: list[tuple[str, str | None]] = [
+    ("mapping.fc{}.weight", "blocks.mapping.layers.{}.weight"),
+    ("mapping.fc{}.bias", "blocks.mapping.layers.{}.bias"),
+    ("mapping.w_avg", "blocks.mapping.average"),
+    ("synthesis.b{}.const", "blocks.b{}.const"),
+    ("synthesis.b{}.resample_filter", None),
+    ("synthesis.b{}.conv{}.resample_filter", None),
+    ("synthesis.b{}.conv{}.noise_const", "blocks.b{}.conv{}.noise"),
+    ("synthesis.b{}.conv{}.noise_strength", "blocks.b{}.conv{}.noise_strength"),
+    *((f"synthesis.b{{}}.conv{{}}.{part}", f"blocks.b{{}}.conv{{}}.{part}") for part in _LAYER),
+    *((f"synthesis.b{{}}.torgb.{part}", f"blocks.b{{}}.to_image.{part}") for part in _LAYER),
+]
+D_NAMES: list[tuple[str, str | None]] = [
+    ("b{}.resample_filter", None),
+    *((f"b{{}}.{part}.resample_filter", None) for part in ("fromrgb", "conv0", "conv1", "skip")),
+    *((f"b{{}}.conv{{}}.{part}", f"blocks.b{{}}.conv{{}}.{part}") for part in ("weight", "bias")),
+    *((f"b{{}}.fromrgb.{part}", f"blocks.b{{}}.from_image.{part}") for part in ("weight", "bias")),
+    ("b{}.skip.weight", "blocks.b{}.skip.weight"),
+    ("b4.conv.resample_filter", None),
+    *((f"b4.conv.{part}", f"blocks.b4.conv.{part}") for part in ("weight", "bias")),
+    *((f"b4.fc.{part}", f"blocks.b4.dense.{part}") for part in ("weight", "bias")),
+    *((f"b4.out.{part}", f"blocks.b4.out.{part}") for part in ("weight", "bias")),
+]
+
+
+def read(path: Path) -> dict[str, Network]:
+    """G, D and G_ema of a pickle, as far as it has them. Raises `IntegrityError`."""
+    content = read_pickle(path)
+    if not isinstance(content, dict) or not isinstance(content.get("G_ema"), Inert):
+        raise IntegrityError(f"{path} holds no G_ema", hint="expected a network pickle of StyleGAN2-ADA or StyleGAN3")
+    found: dict[str, Network] = {}
+    for which in ("G", "D", "G_ema"):
+        if isinstance(part := content.get(which), Inert):
+            found[which] = (_discriminator if which == "D" else _generator)(part, f"{path}: {which}")
+    return found
+
+
+def _generator(given: Inert, what: str) -> Generator:
+    theirs = given.tensors()
+    if any(name.startswith("mapping.embed") for name in theirs):
+        raise IntegrityError(
+            f"{what} is conditional, it has a mapping.embed", hint="only networks without labels are read"
+        )
+    _check_filters(theirs, what)
+    tensors, unknown = renamed(theirs, G_NAMES)
+    _check_names(unknown, what)
+    sizes = sorted(int(name.split(".")[1][1:]) for name in tensors if name.endswith(".to_image.weight"))
+    layers = sum(name.startswith("blocks.mapping.layers.") and name.endswith(".weight") for name in tensors)
+    needed = ("blocks.mapping.layers.0.weight", "blocks.mapping.average", "blocks.b4.const")
+    if not sizes or any(name not in tensors for name in needed):
+        raise IntegrityError(
+            f"{what} has no mapping network or no levels", hint="expected StyleGAN2 with a skip generator"
+        )
+    _check_mapping(given, layers, what)
+    at = {size: tensors[f"blocks.b{size}.to_image.weight"] for size in sizes}
+    G = Generator(
+        resolution=sizes[-1],
+        channels=at[sizes[-1]].shape[0],
+        width=at[sizes[-1]].shape[1],
+        latent_dim=tensors["blocks.mapping.layers.0.weight"].shape[1],
+        style_dim=tensors["blocks.mapping.average"].numel(),
+        max_width=max(weight.shape[1] for weight in at.values()),
+        mapping_layers=layers,
+        clamp=_clamp(given.at("synthesis.b4.conv1")),
+    )
+    _check_widths(G, what)
+    fill(G, tensors, what)
+    return G.eval().requires_grad_(False)
+
+
+def _discriminator(given: Inert, what: str) -> Discriminator:
+    theirs = given.tensors()
+    if any(name.startswith("mapping.") for name in theirs):
+        raise IntegrityError(
+            f"{what} is conditional, it has a mapping network", hint="only networks without labels are read"
+        )
+    _check_filters(theirs, what)
+    tensors, unknown = renamed(theirs, D_NAMES)
+    _check_names(unknown, what)
+    sizes = sorted(int(name.split(".")[1][1:]) for name in tensors if name.endswith(".conv0.weight"))
+    reads = tensors.get(f"blocks.b{sizes[-1]}.from_image.weight") if sizes else None
+    if reads is None or "blocks.b4.conv.bias" not in tensors:
+        raise IntegrityError(
+            f"{what} reads no image or has no head", hint="expected StyleGAN2's residual discriminator"
+        )
+    D = Discriminator(
+        resolution=sizes[-1],
+        channels=reads.shape[1],
+        width=reads.shape[0],
+        max_width=max(reads.shape[0], tensors["blocks.b4.conv.bias"].numel()),
+        clamp=_clamp(given.at("b4.conv")),
+    )
+    fill(D, tensors, what)
+    return D.eval().requires_grad_(False)
+
+
+def _check_names(unknown: list[str], what: str) -> None:
+    if unknown:
+        hint = "expected the skip generator and the residual discriminator of StyleGAN2, without labels"
+        raise IntegrityError(f"{what} has {len(unknown)} tensors that are not known, {unknown[0]} for one", hint=hint)
+
+
+def _check_filters(tensors: dict[str, torch.Tensor], what: str) -> None:
+    taps = torch.tensor(fir.TAPS) / sum(fir.TAPS)
+    for name, value in tensors.items():
+        if name.endswith("resample_filter") and not _close(value, taps.outer(taps)):
+            raise IntegrityError(f"{what}: {name} is another filter than [1, 3, 3, 1]")
+
+
+def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a.float(), b, atol=1e-6)
+
+
+def _check_mapping(given: Inert, layers: int, what: str) -> None:
+    """The layers learn at a hundredth of the rate, which their stored numbers depend on."""
+    for number in range(layers):
+        layer = given.at(f"mapping.fc{number}")
+        gain: Any = layer.state.get("bias_gain", MAPPING_RATE) if layer else MAPPING_RATE
+        if not isinstance(gain, int | float) or not math.isclose(gain, MAPPING_RATE, rel_tol=1e-6):
+            raise IntegrityError(f"{what}: mapping.fc{number} has the learning rate {gain}; expected {MAPPING_RATE}")
+
+
+def _clamp(layer: Inert | None) -> float | None:
+    value = layer.state.get("conv_clamp") if layer else None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _check_widths(G: Generator, what: str) -> None:
+    config = G.config
+    if config["resolution"] not in (32, 64, 128, 256, 512, 1024):
+        raise IntegrityError(f"{what} draws {config['resolution']} px; expected a power of two from 32 to 1024")
+    if config["max_width"] < config["width"] or not widths(config["resolution"], config["width"], config["max_width"]):
+        raise IntegrityError(f"{what} has widths that shrink towards the latents")

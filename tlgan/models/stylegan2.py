@@ -1,0 +1,237 @@
+"""StyleGAN2 (Karras et al. 2020): mapping network, skip generator with styled convolutions, residual discriminator. 32 to 1024 px.
+
+Layout and numerics are those of the authors' PyTorch implementation, whose trained weights fit. `width` is the channels at
+the image side, doubled a level up to `max_width`. Images are not squashed: they may leave [-1, 1] a little.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from tlgan.models import fir
+from tlgan.models.blocks import Network
+from tlgan.models.stylegan2_layers import EPS, Conv, Dense, StyledConv, ToImage, minibatch_deviation
+
+AVERAGE_DECAY = 0.995
+
+
+def widths(resolution: int, width: int, max_width: int) -> dict[int, int]:
+    """Channels at each level. {4: 512, ..., 64: 256, 128: 128, 256: 64} at 256 px, width 64, max_width 512."""
+    sizes = [4 << k for k in range(resolution.bit_length() - 2)]
+    return {size: min(width * (resolution // size), max_width) for size in sizes}
+
+
+class Mapping(nn.Module):
+    """Latents `[N, z]` to styles `[N, w]`; keeps the average style for truncation."""
+
+    def __init__(self, latent_dim: int, style_dim: int, layers: int) -> None:
+        super().__init__()
+        inputs = [latent_dim, *[style_dim] * (layers - 1)]
+        self.layers = nn.ModuleList(Dense(size, style_dim, lr=0.01, active=True) for size in inputs)
+        self.register_buffer("average", torch.zeros(style_dim))
+
+    def forward(self, z: Tensor) -> Tensor:
+        with torch.autocast(z.device.type, enabled=False):
+            x = z.to(self.average.dtype)
+            x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPS)
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    @torch.no_grad()
+    def track(self, styles: Tensor) -> None:
+        """Moves the average towards the mean style of the global batch."""
+        mean = styles.detach().mean(0)
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            dist.all_reduce(mean)
+            mean /= dist.get_world_size()
+        self.average.copy_(mean.lerp(self.average, AVERAGE_DECAY))
+
+
+class SynthesisBlock(nn.Module):
+    """One level: (up-)convolutions and the picture so far, enlarged, plus this level's share."""
+
+    def __init__(self, inputs: int, outputs: int, style: int, size: int, channels: int) -> None:
+        super().__init__()
+        self.first = size == 4
+        if self.first:
+            self.const = nn.Parameter(torch.randn(outputs, 4, 4))
+        else:
+            self.conv0 = StyledConv(inputs, outputs, style, size, up=True)
+        self.conv1 = StyledConv(outputs, outputs, style, size, up=False)
+        self.to_image = ToImage(outputs, channels, style)
+
+    @property
+    def convs(self) -> list[StyledConv]:
+        return [self.conv1] if self.first else [self.conv0, self.conv1]
+
+    def forward(self, x: Tensor | None, picture: Tensor | None, styles: Tensor, noise: list[Tensor | None]):
+        """`styles` `[N, convolutions + 1, w]`; `x` and `picture` of the level before. Returns both at this level."""
+        if x is None:
+            x = self.const.expand(len(styles), -1, -1, -1)
+        for conv, w, n in zip(self.convs, styles.unbind(1), noise, strict=False):
+            x = conv(x, w, n)
+        share = self.to_image(x, styles[:, len(self.convs)])
+        return x, share if picture is None else fir.upsample(picture) + share
+
+
+class Generator(Network):
+    """Latents `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, mostly in [-1, 1]."""
+
+    arch, role = "stylegan2", "G"
+    equalised = True
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        channels: int,
+        width: int,
+        latent_dim: int,
+        style_dim: int | None = None,
+        max_width: int = 512,
+        mapping_layers: int = 8,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        style_dim = style_dim or latent_dim
+        self.config = {"resolution": resolution, "channels": channels, "width": width, "latent_dim": latent_dim}
+        self.config |= {
+            "style_dim": style_dim,
+            "max_width": max_width,
+            "mapping_layers": mapping_layers,
+            "clamp": clamp,
+        }
+        self.latent_dim = latent_dim
+        self.blocks = nn.ModuleDict({"mapping": Mapping(latent_dim, style_dim, mapping_layers)})
+        previous = 0
+        for size, outputs in widths(resolution, width, max_width).items():
+            self.blocks[f"b{size}"] = SynthesisBlock(previous, outputs, style_dim, size, channels)
+            previous = outputs
+        set_clamp(self, clamp)
+
+    @property
+    def levels(self) -> list[SynthesisBlock]:
+        return [block for block in self.blocks.values() if isinstance(block, SynthesisBlock)]
+
+    @property
+    def style_count(self) -> int:
+        """Styles an image takes: one a convolution, and one for the last picture."""
+        return sum(len(block.convs) for block in self.levels) + 1
+
+    @property
+    def noise_sizes(self) -> list[int]:
+        """Side of each convolution's noise, in order."""
+        return [conv.noise.shape[0] for block in self.levels for conv in block.convs]
+
+    def styles(self, z: Tensor, truncation: float = 1.0) -> Tensor:
+        """`[N, latent_dim] -> [N, style_count, style_dim]`; `truncation` draws styles towards the average."""
+        mapping = self.blocks["mapping"]
+        w = mapping(z)
+        if mapping.training:
+            mapping.track(w)
+        if truncation != 1:
+            w = torch.lerp(mapping.average, w, truncation)
+        return w[:, None].expand(-1, self.style_count, -1)
+
+    def truncated(self, z: Tensor, truncation: float) -> Tensor:
+        return self.synthesise(self.styles(z, truncation))
+
+    def synthesise(self, styles: Tensor, noise: list[Tensor] | None = None) -> Tensor:
+        """Images of styles `[N, style_count, style_dim]`; `noise` as `noise_sizes`, None for the stored pictures."""
+        x = picture = None
+        position = 0
+        for block in self.levels:
+            count = len(block.convs)
+            own = noise[position : position + count] if noise else [None] * count
+            x, picture = block(x, picture, styles[:, position : position + count + 1], own)
+            position += count
+        return picture
+
+    def forward(
+        self,
+        z: Tensor,
+        mixed: Tensor | None = None,
+        cut: Tensor | None = None,
+        noise: list[Tensor] | None = None,
+    ) -> Tensor:
+        """With `mixed`, a second batch of latents, styles from number `cut` `[N]` on are theirs."""
+        styles = self.styles(z)
+        if mixed is not None and cut is not None:
+            theirs = self.blocks["mapping"](mixed)[:, None]
+            own = torch.arange(self.style_count, device=z.device) < cut[:, None]
+            styles = torch.where(own[:, :, None], styles, theirs)
+        return self.synthesise(styles, noise)
+
+
+class DownBlock(nn.Module):
+    """conv-conv with a filtered halving and a 1x1 shortcut; the first one reads the image."""
+
+    def __init__(self, channels: int | None, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.from_image = None if channels is None else Conv(channels, inputs, 1)
+        self.conv0 = Conv(inputs, inputs, 3)
+        self.conv1 = Conv(inputs, outputs, 3, down=True)
+        self.skip = Conv(inputs, outputs, 1, down=True, shortcut=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.from_image is not None:
+            x = self.from_image(x)
+        half = math.sqrt(0.5)
+        return self.skip(x, half) + self.conv1(self.conv0(x), half)
+
+
+class Head(nn.Module):
+    """Minibatch deviation (in eval mode with the authors' groups), a convolution and two dense layers to one logit."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.conv = Conv(inputs + 1, inputs, 3)
+        self.dense = Dense(inputs * 16, inputs, active=True)
+        self.out = Dense(inputs, 1)
+
+    def forward(self, x: Tensor, parts: int) -> Tensor:
+        x = self.conv(minibatch_deviation(x, parts, strided=not self.training))
+        return self.out(self.dense(x.flatten(1).to(self.out.weight.dtype)))
+
+
+class Discriminator(Network):
+    """Images `[N, channels, resolution, resolution]` to logits `[N]`. A logit depends on the group the image is in."""
+
+    arch, role = "stylegan2", "D"
+    equalised = looks_at_batch = True
+
+    def __init__(
+        self, *, resolution: int, channels: int, width: int, max_width: int = 512, clamp: float | None = None
+    ) -> None:
+        super().__init__()
+        self.config = {"resolution": resolution, "channels": channels, "width": width}
+        self.config |= {"max_width": max_width, "clamp": clamp}
+        at = widths(resolution, width, max_width)
+        self.blocks = nn.ModuleDict()
+        for size in sorted(at, reverse=True)[:-1]:
+            reads = channels if size == resolution else None
+            self.blocks[f"b{size}"] = DownBlock(reads, at[size], at[size // 2])
+        self.blocks["b4"] = Head(at[4])
+        set_clamp(self, clamp)
+
+    def forward(self, x: Tensor, parts: int = 1) -> Tensor:
+        """`parts`: how many batches of equal size `x` is the concatenation of."""
+        for name, block in self.blocks.items():
+            x = block(x, parts) if name == "b4" else block(x)
+        return x.flatten()
+
+
+def set_clamp(network: nn.Module, clamp: float | None) -> None:
+    """Limits activations to +-`clamp`, as networks trained in half precision were."""
+    for module in network.modules():
+        if isinstance(module, Conv | StyledConv | ToImage):
+            module.clamp = clamp
+
+
+def build(role: str, **config) -> Network:
+    return Generator(**config) if role == "G" else Discriminator(**config)
