@@ -6,6 +6,7 @@ batch statistics by `tlgan.models.blocks.BatchNorm2d`, logged numbers by `mean_o
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass, field
 
@@ -78,3 +79,14 @@ class World:
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier()
+
+    def leave(self) -> None:
+        """End the process group, all ranks together; for those who started it. Nothing of it may be used after.
+
+        gloo's threads end with the group only if nothing holds on to it, and wrapped networks, which are part of
+        reference cycles, do. A process that exits with such threads alive may abort ("terminate called ...").
+        """
+        gc.collect()
+        self.barrier()
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 from pathlib import Path
@@ -10,12 +9,11 @@ from pathlib import Path
 import torch.distributed as dist
 
 from cluster.task import GanTask, run_gan
+from tlgan.distributed import World
 
 if __name__ == "__main__":
     task = json.loads(Path(sys.argv[1]).read_text())
     task["grid"], task["evaluate_at"] = tuple(task["grid"]), tuple(task["evaluate_at"])
     dist.init_process_group("gloo")
     run_gan(GanTask(**task))
-    gc.collect()  # gloo's threads end with the group, if no wrapped network holds on to it
-    dist.barrier()
-    dist.destroy_process_group()
+    World.current("cpu").leave()

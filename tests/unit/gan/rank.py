@@ -88,7 +88,8 @@ def main(cases: str, into: str) -> None:
         state = {name: t.contiguous() for name, t in flat(learner.state_dict()).items()}
         dest = Path(into) / f"{number}-{world.rank}"
         save_file(state, f"{dest}.safetensors", metadata={"stats": json.dumps(stats)})
-    dist.destroy_process_group()
+        del learner
+    world.leave()
 
 
 if __name__ == "__main__":
