@@ -6,7 +6,6 @@ A Ray that somebody else initialised in this process (a notebook, a test session
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
 import socket
@@ -19,8 +18,9 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
+from cluster.room import Node, check_fits
 from cluster.sections import ResourcesSpec
-from tlgan.errors import BackendError, Infeasible, SpecError
+from tlgan.errors import BackendError
 
 LOGGERS = ("ray", "ray.train", "ray.tune", "ray.data", "ray._private")
 QUIET = {
@@ -36,7 +36,6 @@ QUIET = {
 }
 OBJECT_STORE_BYTES = 256 << 20
 CONNECT_SECONDS = 5.0
-Node = dict[str, float]
 
 
 class RaySession:
@@ -57,36 +56,15 @@ class RaySession:
 
     def check(self, resources: ResourcesSpec, *, on_ray: bool) -> None:
         """Refuses what can never be given by Ray, or by this process's machine. Raises `Infeasible`, and starts nothing."""
-        workers = max(resources.workers, 1)
-        worker = {"CPU": float(resources.cpus_per_worker), "GPU": float(resources.gpus_per_worker)}
-        gpus = resources.gpus_per_worker
-        if gpus % 1 and (gpus > 1 or workers > 1):
-            raise SpecError(
-                f"resources.gpus_per_worker: expected a whole number, received {gpus:g}",
-                hint="only a single worker, as of a sweep's trial, can share a GPU",
-            )
         nodes, where = self._nodes(on_ray)
-        for what, amount in worker.items():
-            have = sum(node.get(what, 0.0) for node in nodes)
-            if amount * workers > have:
-                raise Infeasible(
-                    f"the run asks for {amount * workers:g} {what}s ({workers} workers), {where} has {have:g}",
-                    hint=f"lower resources.workers or resources.{what.lower()}s_per_worker, or run on a larger cluster",
-                )
-        if (places := sum(room(node, worker) for node in nodes)) < workers:
-            each = " and ".join(f"{amount:g} {what}s" for what, amount in worker.items() if amount)
-            raise Infeasible(
-                f"the run asks for {workers} workers with {each} each, {where} has room for {places}: "
-                "a worker must fit on one node",
-                hint="lower what a worker takes, or run on a cluster with larger nodes",
-            )
+        check_fits(resources, nodes, where)
 
     def _nodes(self, on_ray: bool) -> tuple[list[Node], str]:
         running = sys.modules.get("ray")
         if on_ray and (self.address or (running is not None and running.is_initialized())):
             alive = [node["Resources"] for node in self.connect().nodes() if node["Alive"]]
             return alive, "the cluster"
-        return [{"CPU": float(_cpus()), "GPU": float(_gpus())}], "this machine"
+        return [this_machine()], "this machine"
 
     def connect(self) -> Any:
         """The ray module, initialised. Raises `BackendError` when the address does not answer."""
@@ -213,10 +191,8 @@ def check_answers(address: str) -> None:
         ) from None
 
 
-def room(node: Node, worker: Node) -> int:
-    """How many such workers fit on an empty node."""
-    fits = [math.floor(node.get(what, 0.0) / amount + 1e-9) for what, amount in worker.items() if amount]
-    return min(fits)
+def this_machine() -> Node:
+    return {"CPU": float(_cpus()), "GPU": float(_gpus())}
 
 
 def _cpus() -> int:

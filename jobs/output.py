@@ -61,7 +61,7 @@ class Context:
 
     def store_url(self) -> str:
         """--store, else TLGAN_STORE, the project's file, the user's file, or the directory `.tlgan/store` here."""
-        from jobs.config import export_settings
+        from cluster.config import export_settings
 
         return export_settings(self.store)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.config import PROJECT_FILE
+from cluster.config import PROJECT_FILE
 from jobs.output import Context
 from tlgan.errors import Conflict, SpecError, did_you_mean
 

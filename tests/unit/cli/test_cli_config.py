@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.config import export_settings, project_file, read_settings, read_targets, user_file
+from cluster.config import export_settings, project_file, read_settings, read_targets, user_file
 from tlgan.errors import SpecError
 
 

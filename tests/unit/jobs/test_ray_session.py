@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.ray_session import RaySession, room
+from cluster.ray_session import RaySession
+from cluster.room import room
 from cluster.sections import ResourcesSpec
 from tlgan.errors import BackendError, Infeasible, SpecError
 
