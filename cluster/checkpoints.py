@@ -45,7 +45,7 @@ class Place(NamedTuple):
 
 
 class Checkpoints:
-    """Checkpoints of one run, as attempt number `attempt` sees and writes them. `keep`: the newest so many stay.
+    """Checkpoints of one run, as attempt number `attempt` sees and writes them. `keep`: the newest so many stay; 0: all.
 
     `guard` raises when this attempt may not write any more.
     """
@@ -75,8 +75,23 @@ class Checkpoints:
         """All complete checkpoints, oldest first."""
         return sorted(place for place, names in self._found().items() if COMPLETE in names)
 
+    def fetch(self, nimg: int, root: Path) -> None:
+        """Puts the checkpoint at `nimg` images, the latest attempt's, into `root`. Raises `NotFound`, `IntegrityError`."""
+        places = [place for place in self.complete() if place.nimg == nimg and place.attempt <= self.attempt]
+        if not places:
+            raise NotFound(f"there is no checkpoint at {nimg} images below {self.prefix}")
+        if not (root / f"ckpt-{nimg:012d}").is_dir():
+            self._fetch(places[-1], root)
+
+    def drop_before(self, nimg: int) -> None:
+        """Removes those at fewer than `nimg` images, whichever attempt made them."""
+        for place, names in self._found().items():
+            if place.nimg < nimg and place.attempt <= self.attempt:
+                self._remove(place, names)
+
     def fetch_newer(self, root: Path) -> None:
         """Puts the newest checkpoint that can be read into `root`, unless one at least as new is there."""
+        root.mkdir(parents=True, exist_ok=True)
         local = max((int(p.name.removeprefix("ckpt-")) for p in root.glob("ckpt-*")), default=-1)
         for place in reversed(self.complete()):
             if place.nimg <= local:
@@ -95,6 +110,8 @@ class Checkpoints:
 
     def _tidy(self) -> None:
         """Leaves the newest complete ones. Half of one that an earlier attempt left behind goes too."""
+        if not self.keep:
+            return
         found = {place: names for place, names in self._found().items() if place.attempt <= self.attempt}
         kept = sorted(place for place, names in found.items() if COMPLETE in names)[-self.keep :]
         for place, names in found.items():

@@ -26,9 +26,11 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class GanTask:
-    """All a process needs to know to take part. `run` is the prefix below `runs/`; `objective` makes drafts best-so-far.
+    """All a process needs to know to take part. `run` is the prefix below `runs/`; `objective` makes drafts best-so-far,
+    better than `best` where that is given.
 
     `attempt`: which of the run; once a later one has begun, this one can leave nothing in the store any more.
+    `start`: the run and nimg of a checkpoint in the store to go on from, be it another run's (see `tlgan.train.train`).
     """
 
     run: str
@@ -44,7 +46,10 @@ class GanTask:
     evaluate_at: tuple[int, ...] = ()
     threads: int | None = None
     checkpoints_to_store: bool = True
+    checkpoint_when_measured: bool = False
+    start: tuple[str, int] | None = None
     objective: tuple[str, str] | None = None
+    best: float | None = None
     endpoint: str | None = None  # of an S3 server; keys come from each node's own environment
     device: str | None = None  # default: a GPU where there is one
     attempt: int = 1
@@ -55,11 +60,11 @@ class GanTask:
 
 @dataclass
 class TaskHooks:
-    """What a launcher adds: a listener for events, a stop signal, and what to do with each objective measured."""
+    """What a launcher adds: a listener for events, a stop signal, and what to do with each objective measured (True: end)."""
 
     listener: Callable[[Event], None] | None = None
     should_stop: Callable[[], bool] = lambda: False
-    measured: Callable[[int, dict[str, float]], None] = lambda nimg, values: None
+    measured: Callable[[int, dict[str, float]], bool | None] = lambda nimg, values: None
 
 
 def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
@@ -81,7 +86,8 @@ def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
     fence = Fence(artifacts.store, task.run, task.attempt)
     checkpoints = Checkpoints(artifacts.store, task.run, task.keep, task.attempt, fence)
     if task.checkpoints_to_store:
-        fetch_once_per_node(checkpoints, workdir / "checkpoints", world)
+        once_per_node(lambda: checkpoints.fetch_newer(workdir / "checkpoints"), world)
+    adopt = fetch_start(task, artifacts.store, world) if task.start else None
     writer = EventWriter(artifacts.store, task.run, hooks.listener)
     desk = _Desk(task, recipe, artifacts, writer, hooks, fence)
     try:
@@ -91,12 +97,13 @@ def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
             schedule_of(task, recipe),
             workdir,
             parent=parent,
+            adopt=adopt,
             evaluator=evaluator_of(task, recipe, artifacts) if recipe.metrics else None,
             world=world,
             hooks=Hooks(
                 report=desk.report,
                 should_stop=hooks.should_stop,
-                saved=checkpoints.push if task.checkpoints_to_store else lambda path, nimg: None,
+                saved=checkpoints.push,
                 measured=desk.measured,
             ),
         )
@@ -120,14 +127,21 @@ def without_places(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def fetch_once_per_node(checkpoints: Checkpoints, root: Path, world: Any) -> None:
-    """Brings the newest checkpoint from the store to each node's disk before any rank looks for it."""
+def once_per_node(fetch: Callable[[], None], world: Any) -> None:
+    """Brings something from the store to each node's disk before any rank looks for it."""
     import os
 
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        root.mkdir(parents=True, exist_ok=True)
-        checkpoints.fetch_newer(root)
+        fetch()
     world.barrier()
+
+
+def fetch_start(task: GanTask, store: Store, world: Any) -> Path:
+    """The checkpoint `task.start` on this node's disk."""
+    assert task.start is not None
+    (run, nimg), root = task.start, Path(task.workdir) / "start"
+    once_per_node(lambda: Checkpoints(store, run, attempt=task.attempt).fetch(nimg, root), world)
+    return root / f"ckpt-{nimg:012d}"
 
 
 def dataset_of(spec: DataSpec, resolution: int, artifacts: ArtifactStore, channels: int | None = None) -> Any:
@@ -148,9 +162,10 @@ def schedule_of(task: GanTask, recipe: Recipe) -> Any:
     return Schedule(
         total=total,
         checkpoint_every=max(checkpoint, 1) if task.checkpoints_to_store else 0,
+        checkpoint_when_measured=task.checkpoint_when_measured,
         grid_every=grid,
         evaluate_at=evaluate,
-        keep=task.keep,
+        keep=task.keep or 1,
         grid=task.grid,
     )
 
@@ -201,7 +216,7 @@ class _Desk:
     ) -> None:
         self.task, self.recipe, self.artifacts, self.writer, self.hooks = task, recipe, artifacts, writer, hooks
         self.fence = fence
-        self.best: float | None = None
+        self.best = task.best
         self.coverage: dict[str, Any] | None = None
         self.last_grid: bytes | None = None
 
@@ -214,7 +229,7 @@ class _Desk:
             self.coverage = event["coverage"]
         self.writer(event)
 
-    def measured(self, learner: Any, nimg: int, values: list[Any]) -> None:
+    def measured(self, learner: Any, nimg: int, values: list[Any]) -> bool:
         """In a trial: keep the best networks so far, then tell the tuner, which may end the trial on the spot."""
         numbers = {value.name: value.value for value in values}
         if self.task.objective:
@@ -223,7 +238,7 @@ class _Desk:
                 self.best = numbers[name]
                 self.draft(used_again(learner.networks), nimg, values)
         self.writer.flush()
-        self.hooks.measured(nimg, numbers)
+        return bool(self.hooks.measured(nimg, numbers))
 
     def finish(self, result: Any) -> None:
         self.coverage = result.coverage

@@ -65,12 +65,12 @@ def newest(root: Path) -> Path | None:
     return max(root.glob("ckpt-*"), default=None)
 
 
-def load(path: Path, recipe_digest: str) -> tuple[State, dict[str, Any]]:
-    """State and meta of the checkpoint at `path`. Raises `SpecError` when it belongs to another recipe."""
+def load(path: Path, recipe_digest: str | None = None) -> tuple[State, dict[str, Any]]:
+    """State and meta of the checkpoint at `path`. Raises `SpecError` when it belongs to another recipe than the one named."""
     meta = _read(path, lambda: json.loads((path / "state.json").read_text()))
     if meta["format"] != FORMAT:
         raise SpecError(f"{path} has checkpoint format {meta['format']}; this tlgan reads {FORMAT}")
-    if meta["recipe"] != recipe_digest:
+    if recipe_digest is not None and meta["recipe"] != recipe_digest:
         raise SpecError(
             f"{path} belongs to recipe {meta['recipe'][:12]}, the run's is {recipe_digest[:12]}",
             hint="resume continues the same recipe; start a new run for another one",

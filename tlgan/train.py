@@ -53,6 +53,7 @@ class Schedule:
     tick_every: int = 0
     keep: int = 2
     grid: tuple[int, int] = (6, 8)
+    checkpoint_when_measured: bool = False
 
     @staticmethod
     def marks(every_kimg: float | None, total: int) -> tuple[int, ...]:
@@ -63,17 +64,20 @@ class Schedule:
 
 @dataclass
 class Hooks:
-    """What the launcher hands in. `report` is called on rank 0 only; `saved` after each checkpoint, on rank 0."""
+    """What the launcher hands in. `report` is called on rank 0 only; `saved` after each checkpoint, on rank 0.
+
+    `measured` hears of each measurement on rank 0, once its checkpoint (if any) is saved; True ends the training there.
+    """
 
     report: Callable[[Event], None] = lambda event: None
     should_stop: Callable[[], bool] = lambda: False
     saved: Callable[[Path, int], None] = lambda path, nimg: None
-    measured: Callable[[GanLearner, int, list[MetricValue]], None] = lambda learner, nimg, values: None
+    measured: Callable[[GanLearner, int, list[MetricValue]], bool | None] = lambda learner, nimg, values: None
 
 
 @dataclass
 class Result:
-    """`finished` is False when `should_stop` ended the run. `networks` are G, D and G_ema."""
+    """`finished` is False when `should_stop` or `measured` ended the run. `networks` are G, D and G_ema."""
 
     networks: dict[str, Network]
     nimg: int
@@ -90,13 +94,16 @@ def train(
     workdir: Path,
     *,
     parent: Path | None = None,
+    adopt: Path | None = None,
     evaluator: Evaluator | None = None,
     world: World | None = None,
     hooks: Hooks | None = None,
 ) -> Result:
     """Train `recipe` on `dataset`; with a transfer section, from the model directory `parent`.
 
-    Continues from the newest checkpoint in `workdir/checkpoints` when there is one. Raises `RunFailed` when the numbers diverge.
+    Continues from the newest checkpoint in `workdir/checkpoints` when there is one, or else from the checkpoint `adopt`, which
+    may be of another recipe for the same networks: weights and moments go by parameter name, so the freeze depths may differ.
+    Raises `RunFailed` when the numbers diverge.
     """
     world, hooks = world or World.current(), hooks or Hooks()
     keep_freed_memory()
@@ -111,7 +118,7 @@ def train(
         device=world.device,
     )
     run = _Run(recipe, learner, schedule, workdir, world, hooks, evaluator)
-    nimg = run.resume()
+    nimg = run.resume(adopt)
     if nimg == 0:
         run.begin(coverage, dataset)
     per_step = recipe.train.batch_size * recipe.train.n_critic
@@ -122,9 +129,10 @@ def train(
         stats = learner.step([next(batches) for _ in range(recipe.train.n_critic)], before // per_step, nimg)
         run.tick(stats, before, nimg)
         run.draw_grid(before, nimg)
-        run.evaluate(before, nimg)
+        measured = run.evaluate(before, nimg)
         stopped = world.agree(hooks.should_stop()) if _passes(run.tick_every, before, nimg) else False
-        run.save(before, nimg, force=stopped or nimg >= schedule.total)
+        run.save(before, nimg, force=stopped or nimg >= schedule.total, measured=measured)
+        stopped = (measured and run.told(nimg)) or stopped
     return Result(learner.networks, nimg, nimg >= schedule.total, run.metrics, run.seconds, coverage)
 
 
@@ -185,12 +193,12 @@ class _Run:
         if self.world.is_main:
             self.hooks.report(event)
 
-    def resume(self) -> int:
-        """Restore the newest checkpoint; the number of images seen until then, 0 without one."""
+    def resume(self, adopt: Path | None = None) -> int:
+        """Restore the newest checkpoint, or else `adopt`; the number of images seen until then, 0 without one."""
         found = self._agreed()
-        if found is None:
+        if found is None and adopt is None:
             return 0
-        state, meta = checkpoint.load(found, self.recipe.digest)
+        state, meta = checkpoint.load(found, self.recipe.digest) if found else checkpoint.load(adopt)
         self.learner.load_state_dict(state)
         self.seconds, self.since_nimg = meta["seconds"], meta["nimg"]
         torch.set_rng_state(torch.tensor(meta["rng"][self.world.rank % len(meta["rng"])], dtype=torch.uint8))
@@ -259,18 +267,23 @@ class _Run:
             images = draw(self.learner.ema.module, self.grid_latents)
             self.report({"type": "grid", "nimg": nimg, "images": images, "shape": self.schedule.grid})
 
-    def evaluate(self, before: int, nimg: int) -> None:
+    def evaluate(self, before: int, nimg: int) -> bool:
+        """Whether it was time to."""
         if self.evaluator is None or not _reaches((*self.schedule.evaluate_at, self.schedule.total), before, nimg):
-            return
+            return False
         self.metrics = self.evaluator(self.learner.ema.module, self.world)
         for value in self.metrics:
             self.report({"type": "metric", "nimg": nimg, **value.to_json()})
-        if self.world.is_main:
-            self.hooks.measured(self.learner, nimg, self.metrics)
+        return True
 
-    def save(self, before: int, nimg: int, *, force: bool) -> None:
+    def told(self, nimg: int) -> bool:
+        """Tells the launcher what was measured; whether it ends the training."""
+        return self.world.agree(self.world.is_main and bool(self.hooks.measured(self.learner, nimg, self.metrics)))
+
+    def save(self, before: int, nimg: int, *, force: bool, measured: bool) -> None:
         every = self.schedule.checkpoint_every
-        if not every or not (force or _passes(every, before, nimg)):
+        due = bool(every) and (force or _passes(every, before, nimg))
+        if not due and not (measured and self.schedule.checkpoint_when_measured):
             return
         rng = [part.tolist() for part in self.world.gather_rows(torch.get_rng_state().to(self.world.device))]
         if not self.world.is_main:
