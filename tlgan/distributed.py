@@ -60,6 +60,14 @@ class World:
             stacked /= self.size
         return dict(zip(values, stacked.tolist(), strict=True))
 
+    def mean(self, values: Tensor) -> Tensor:
+        """The average of a tensor over all ranks, without gradient, on the device; one collective."""
+        values = values.detach().clone()
+        if self.size > 1:
+            dist.all_reduce(values)
+            values /= self.size
+        return values
+
     def gather_rows(self, rows: Tensor) -> list[Tensor]:
         """Every rank's rows (equal shapes), in rank order, on every rank."""
         if self.size == 1:

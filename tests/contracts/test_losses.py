@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import torch
 from tiny_gan import dataset, new_learner, pair, recipe, run_steps
 
 from tlgan import registry
-from tlgan.losses.penalties import penalties_of
-from tlgan.recipe import LossSpec
+from tlgan.distributed import World
+from tlgan.learners.terms import Terms, View
+from tlgan.losses.penalties import PenaltyTerm, penalties_of
 
 REAL, FAKE = np.array([1.5, -0.25, 0.0, 3.0]), np.array([-2.0, 0.5, 1.25, -0.75])
 
@@ -107,8 +109,8 @@ class Linear:
         return x.flatten(1) @ self.w
 
 
-def penalty(name: str, weight: float, interval: int = 1):
-    return registry.PENALTIES.load(name)(weight, interval)
+def penalty(name: str, weight: float):
+    return registry.PENALTIES.load(name)(weight)
 
 
 def images(seed: int) -> torch.Tensor:
@@ -149,11 +151,29 @@ def test_r1_of_a_quadratic_critic_is_a_mean_over_images() -> None:
 def test_lazily_applied_the_mean_over_an_interval_is_the_same(name: str) -> None:
     """What is added to D's loss over 6 steps, every step or every third: equal sums for a critic that stands still."""
     sums = {}
+    mixes = {step: torch.full((4,), 0.25) for step in range(6)}
     for interval in (1, 3):
-        term = penalty(name, 5.0, interval)
-        applied = [step for step in range(6) if step % term.interval == 0]
-        sums[interval] = sum(term(Linear(), images(1), images(2), torch.rand(4)).item() for _ in applied)
+        of = penalty(name, 5.0)
+        terms = Terms([Standing(of, interval)])
+        added = [terms.add(torch.zeros(()), "D", view(step, Linear(), mixes[step]))[0].item() for step in range(6)]
+        assert [value == 0 for value in added] == [step % interval > 0 for step in range(6)]
+        sums[interval] = sum(added)
     assert sums[3] == pytest.approx(sums[1], rel=1e-5)
+
+
+class Standing(PenaltyTerm):
+    """With a mix that does not change from step to step."""
+
+    def __init__(self, of: Any, interval: int) -> None:
+        super().__init__(of, interval, seed=0, world=World())
+
+    def __call__(self, view: View) -> torch.Tensor:
+        return self.penalty(view.D, view.shown_real, view.shown_fake, view.z)
+
+
+def view(step: int, critic: Any, mix: torch.Tensor) -> View:
+    shown = {"shown_real": images(1), "shown_fake": images(2), "logits_fake": torch.zeros(4)}
+    return View(step=step, G=None, D=critic, real=images(1), fake=images(2), z=mix, inputs={}, **shown)
 
 
 @pytest.mark.parametrize("name", list(registry.PENALTIES))
@@ -171,9 +191,9 @@ def test_penalties_stay_in_fp32(name: str) -> None:
 
 
 def test_a_penalty_of_weight_zero_is_off() -> None:
-    assert penalties_of(LossSpec()) == []
-    both = penalties_of(LossSpec(r1=0.5, r1_interval=4, gp=10.0))
-    assert [(term.name, term.weight, term.interval) for term in both] == [("r1", 0.5, 4), ("wgan_gp", 10.0, 1)]
+    assert penalties_of(recipe(), World()) == []
+    both = penalties_of(recipe(loss={"r1": 0.5, "r1_interval": 4, "gp": 10.0}), World())
+    assert [(t.name, t.penalty.weight, t.interval) for t in both] == [("r1", 0.5, 4), ("wgan_gp", 10.0, 1)]
 
 
 @pytest.mark.parametrize(
@@ -210,14 +230,14 @@ def test_the_interval_counts_steps_of_d() -> None:
     """With three D steps a step, a penalty at every second one is in each step's statistics."""
     learner = new_learner(recipe(loss={"r1": 1.0, "r1_interval": 2}, n_critic=3))
     calls = []
-    original = learner.penalties[0]
+    (term,) = learner.terms.all
+    original = term.penalty
 
     def counted(*args):
         calls.append(1)
         return original(*args)
 
-    counted.interval, counted.name = original.interval, original.name
-    learner.penalties = [counted]
+    term.penalty = counted
     rows = run_steps(learner, dataset(), 4)
     assert len(calls) == 6
     assert all("r1" in row for row in rows)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tlgan.distributed import World
+from tlgan.learners.terms import Term, View
 from tlgan.models.blocks import Network
 from tlgan.random import generator
 from tlgan.recipe import Recipe
@@ -43,34 +44,39 @@ def style_inputs(G: Network, recipe: Recipe, world: World, position: int, count:
     return inputs
 
 
-class PathLength:
+class PathLength(Term):
     """Karras et al. 2020: |J^T y| of the synthesis, for random images y, is kept near its running mean.
 
     Taken lazily on half of the batch; the mean belongs to the state of the training.
     """
 
-    name = "path_length"
+    name, side = "path_length", "G"
 
     def __init__(self, recipe: Recipe, world: World) -> None:
         self.weight, self.interval = recipe.loss.path_length, recipe.loss.path_length_interval
         self.seed, self.world = recipe.train.seed, world
         self.mean = torch.zeros((), device=world.device)
 
-    def due(self, index: int) -> bool:
-        return self.weight > 0 and index % self.interval == 0
-
-    def __call__(self, G: Any, z: Tensor, inputs: dict[str, Any], index: int) -> Tensor:
-        noise = [
-            plane[::PATH_SHARE] for plane in inputs["noise"]
-        ]  # the same rows, however they are spread over workers
+    def __call__(self, view: View) -> Tensor:
+        # the same rows, however they are spread over workers
+        z, noise = view.z[::PATH_SHARE], [plane[::PATH_SHARE] for plane in view.inputs["noise"]]
         with torch.autocast(z.device.type, enabled=False):
-            styles = G.styles(z[::PATH_SHARE])
-            images = G.synthesise(styles, noise)
-            rng = generator(self.seed, "path length", index)
+            styles = view.G.styles(z)
+            images = view.G.synthesise(styles, noise)
+            rng = generator(self.seed, "path length", view.step)
             total = torch.randn(len(images) * self.world.size, *images.shape[1:], generator=rng)
             y = self.world.slice(total).to(images.device) / math.sqrt(images.shape[2] * images.shape[3])
             (slope,) = torch.autograd.grad((images * y).sum(), styles, create_graph=True)
         lengths = slope.square().sum(2).mean(1).sqrt()
-        mean = torch.tensor(self.world.mean_over_ranks({"length": lengths.mean()})["length"], device=lengths.device)
-        self.mean = self.mean.lerp(mean, PATH_DECAY)
-        return (lengths - self.mean).square().mean() * (self.weight * self.interval)
+        self.mean = self.mean.lerp(self.world.mean(lengths.mean()), PATH_DECAY)
+        return (lengths - self.mean).square().mean() * self.weight
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.mean = state["mean"].to(self.world.device)
+
+
+def path_length_of(recipe: Recipe, world: World) -> list[PathLength]:
+    return [PathLength(recipe, world)] if recipe.loss.path_length else []

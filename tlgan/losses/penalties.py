@@ -1,7 +1,4 @@
-"""Gradient penalties of D, applied lazily: every `interval` D steps, times `interval` (Karras et al. 2020, StyleGAN2).
-
-The lazy correction is made here and nowhere else. Penalties stay in fp32 whatever the precision of the step.
-"""
+"""Gradient penalties of D, each a term of its loss. They stay in fp32 whatever the precision of the step."""
 
 from __future__ import annotations
 
@@ -12,8 +9,11 @@ import torch
 from torch import Tensor
 
 from tlgan import registry
+from tlgan.distributed import World
+from tlgan.learners.terms import Term, View
 from tlgan.models.blocks import channels_last
-from tlgan.recipe import LossSpec
+from tlgan.random import generator
+from tlgan.recipe import Recipe
 
 Critic = Callable[[Tensor], Tensor]
 
@@ -32,12 +32,12 @@ class R1:
 
     name = "r1"
 
-    def __init__(self, weight: float, interval: int = 1) -> None:
-        self.weight, self.interval = weight, interval
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
         penalty = gradients(critic, real).square().sum((1, 2, 3)).mean()
-        return penalty * (self.weight / 2 * self.interval)
+        return penalty * (self.weight / 2)
 
 
 class WganGp:
@@ -45,29 +45,44 @@ class WganGp:
 
     name = "wgan_gp"
 
-    def __init__(self, weight: float, interval: int = 1) -> None:
-        self.weight, self.interval = weight, interval
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
         between = torch.lerp(real.float(), fake.float(), mix[:, None, None, None])
         norm = gradients(critic, between).flatten(1).norm(dim=1)
-        return (norm - 1).square().mean() * (self.weight * self.interval)
+        return (norm - 1).square().mean() * self.weight
 
 
 class Penalty(Protocol):
-    """A term of D's loss, taken every `interval` steps and already multiplied by that number."""
+    """A function of the critic, of the images it saw and of uniform numbers `[N]` in [0, 1)."""
 
     name: str
-    interval: int
+    weight: float
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor: ...
 
 
-def penalties_of(loss: LossSpec) -> list[Penalty]:
+class PenaltyTerm(Term):
+    """A penalty taken every `interval` steps of D."""
+
+    def __init__(self, penalty: Penalty, interval: int, seed: int, world: World) -> None:
+        self.penalty, self.interval, self.seed, self.world = penalty, interval, seed, world
+        self.name = penalty.name
+
+    def __call__(self, view: View) -> Tensor:
+        assert view.shown_real is not None
+        rng = generator(self.seed, self.name, view.step)
+        mix = self.world.slice(torch.rand(len(view.real) * self.world.size, generator=rng)).to(view.real.device)
+        return self.penalty(view.D, view.shown_real, view.shown_fake, mix)
+
+
+def penalties_of(recipe: Recipe, world: World) -> list[PenaltyTerm]:
     """The penalties of nonzero weight; the table says which field of `loss` holds it, `<field>_interval` how often."""
-    terms: list[Penalty] = []
+    terms = []
     for name in registry.PENALTIES:
         field = registry.PENALTIES.facts(name)["weight"]
-        if weight := getattr(loss, field):
-            terms.append(registry.PENALTIES.load(name)(weight, getattr(loss, f"{field}_interval")))
+        if weight := getattr(recipe.loss, field):
+            interval = getattr(recipe.loss, f"{field}_interval")
+            terms.append(PenaltyTerm(registry.PENALTIES.load(name)(weight), interval, recipe.train.seed, world))
     return terms

@@ -1,11 +1,8 @@
-"""Transfer: networks of a parent artifact become the start of a new training. One file a method.
-
-A method has `prepare(G, D)`: it decides which parameters train. It runs after the weights are in and before optimisers and
-DistributedDataParallel see the networks.
-"""
+"""Transfer: networks of a parent artifact become the start of a new training. One file a method; see `method`."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +12,10 @@ from torch import Tensor
 
 from tlgan import registry
 from tlgan.artifact import load_network
-from tlgan.errors import SpecError
 from tlgan.models import build_network
 from tlgan.models.blocks import Network
-from tlgan.recipe import Recipe
+from tlgan.recipe import Recipe, TransferSpec
+from tlgan.transfer.method import Method
 
 
 @dataclass
@@ -53,11 +50,13 @@ def start_from(parent: Path, recipe: Recipe, channels: int) -> Start:
     assert recipe.transfer is not None
     coverage = Coverage()
     G = _adapt(load_network(parent, "G_ema"), "G", channels, recipe.train.seed, coverage)
-    G_ema = _adapt(load_network(parent, "G_ema"), "G_ema", channels, recipe.train.seed, coverage)
     D = _adapt(load_network(parent, "D"), "D", channels, recipe.train.seed, coverage)
     for network in (G, D):
         network.requires_grad_(True)
-    registry.TRANSFERS.load(recipe.transfer.method)(recipe.transfer).prepare(G, D)
+    method_of(recipe).prepare(G, D)
+    G_ema = copy.deepcopy(G)
+    coverage.matched["G_ema"] = coverage.matched["G"]
+    coverage.reshaped["G_ema"], coverage.missing["G_ema"] = coverage.reshaped["G"], coverage.missing["G"]
     for which, network in (("G", G), ("D", D)):
         counts = [(p.numel(), p.requires_grad) for p in network.parameters()]
         coverage.trainable[which] = sum(n for n, trains in counts if trains)
@@ -65,16 +64,12 @@ def start_from(parent: Path, recipe: Recipe, channels: int) -> Start:
     return Start(G, D, G_ema, coverage)
 
 
-def freeze_first(network: Network, which: str, depth: int) -> None:
-    """Freeze the first `depth` blocks (D: from the image side, G: from the latent side). Raises `SpecError` beyond the network."""
-    blocks = list(network.blocks.values())
-    if depth >= len(blocks):
-        raise SpecError(
-            f"transfer.freeze_{which}: expected at most {len(blocks) - 1} ({which.upper()} has {len(blocks)} blocks and one "
-            f"must stay trainable), received {depth}"
-        )
-    for block in blocks[:depth]:
-        block.requires_grad_(False)
+def method_of(recipe: Recipe) -> Method:
+    """The transfer method; without a transfer section, one that leaves everything as it is."""
+    if recipe.transfer is None:
+        return Method(TransferSpec())
+    method: Method = registry.TRANSFERS.load(recipe.transfer.method)(recipe.transfer)
+    return method
 
 
 def _adapt(source: Network, which: str, channels: int, seed: int, coverage: Coverage) -> Network:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from tlgan.models.blocks import Network
-from tlgan.recipe import TransferSpec
+from tlgan.transfer.method import Method
 
 
-class Finetune:
-    def __init__(self, spec: TransferSpec) -> None:
-        pass
-
-    def prepare(self, G: Network, D: Network) -> None:
-        """Leaves everything trainable. Freeze depths have no meaning for this method and are not read."""
+class Finetune(Method):
+    """Leaves everything trainable. Freeze depths have no meaning for this method and are not read."""

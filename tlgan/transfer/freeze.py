@@ -6,14 +6,11 @@ D is frozen from the image side, G from the latent side. Frozen blocks also keep
 from __future__ import annotations
 
 from tlgan.models.blocks import Network
-from tlgan.recipe import TransferSpec
-from tlgan.transfer import freeze_first
+from tlgan.transfer.mask import freeze_first
+from tlgan.transfer.method import Method
 
 
-class Freeze:
-    def __init__(self, spec: TransferSpec) -> None:
-        self.spec = spec
-
+class Freeze(Method):
     def prepare(self, G: Network, D: Network) -> None:
         freeze_first(D, "d", self.spec.freeze_d)
         freeze_first(G, "g", self.spec.freeze_g)

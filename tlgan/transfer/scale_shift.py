@@ -6,14 +6,11 @@ D trains in full (above its freeze depth), for the adversarial loss; the paper i
 from __future__ import annotations
 
 from tlgan.models.blocks import Network
-from tlgan.recipe import TransferSpec
-from tlgan.transfer import freeze_first
+from tlgan.transfer.mask import freeze_first
+from tlgan.transfer.method import Method
 
 
-class ScaleShift:
-    def __init__(self, spec: TransferSpec) -> None:
-        self.spec = spec
-
+class ScaleShift(Method):
     def prepare(self, G: Network, D: Network) -> None:
         for p in G.parameters():
             p.requires_grad_(p.dim() == 1)
