@@ -31,9 +31,13 @@ from tlgan.models.blocks import Network
 from tlgan.random import latents
 from tlgan.recipe import Recipe
 from tlgan.sampling import draw
+from tlgan.saver import Saver
 from tlgan.transfer import start_from
 
 Event = dict[str, Any]
+ASK_SECONDS = 1.0
+"""How often several ranks agree on whether to stop."""
+ELAPSED = "seconds since the last tick"
 
 
 class Evaluator(Protocol):
@@ -64,7 +68,8 @@ class Schedule:
 
 @dataclass
 class Hooks:
-    """What the launcher hands in. `report` is called on rank 0 only; `saved` after each checkpoint, on rank 0.
+    """What the launcher hands in. `report` is called on rank 0 only; `saved`, on rank 0, in a thread of its own and for the
+    newest checkpoint on disk.
 
     `measured` hears of each measurement on rank 0, once its checkpoint (if any) is saved; True ends the training there.
     """
@@ -117,22 +122,24 @@ def train(
         world_size=world.size,
         device=world.device,
     )
-    run = _Run(recipe, learner, schedule, workdir, world, hooks, evaluator)
-    nimg = run.resume(adopt)
-    if nimg == 0:
-        run.begin(coverage, dataset)
-    per_step = recipe.train.batch_size * recipe.train.n_critic
-    stopped = False
-    batches = loader.batches(nimg // recipe.train.batch_size)
-    while nimg < schedule.total and not stopped:
-        before, nimg = nimg, nimg + per_step
-        stats = learner.step([next(batches) for _ in range(recipe.train.n_critic)], before // per_step, nimg)
-        run.tick(stats, before, nimg)
-        run.draw_grid(before, nimg)
-        measured = run.evaluate(before, nimg)
-        stopped = world.agree(hooks.should_stop()) if _passes(run.tick_every, before, nimg) else False
-        run.save(before, nimg, force=stopped or nimg >= schedule.total, measured=measured)
-        stopped = (measured and run.told(nimg)) or stopped
+    with Saver(workdir / "checkpoints", schedule.keep, hooks.saved) as saver:
+        run = _Run(recipe, learner, schedule, saver, world, hooks, evaluator)
+        nimg = run.resume(adopt)
+        if nimg == 0:
+            run.begin(coverage, dataset)
+        per_step = recipe.train.batch_size * recipe.train.n_critic
+        stopped = False
+        batches = loader.batches(nimg // recipe.train.batch_size)
+        while nimg < schedule.total and not stopped:
+            before, nimg = nimg, nimg + per_step
+            stats = learner.step([next(batches) for _ in range(recipe.train.n_critic)], before // per_step, nimg)
+            run.tick(stats, before, nimg)
+            run.draw_grid(before, nimg)
+            measured = run.evaluate(before, nimg)
+            stopped = run.asked_to_stop()
+            run.save(before, nimg, force=stopped or nimg >= schedule.total, measured=measured)
+            stopped = (measured and run.told(nimg)) or stopped
+        run.told_of_all()
     return Result(learner.networks, nimg, nimg >= schedule.total, run.metrics, run.seconds, coverage)
 
 
@@ -174,17 +181,18 @@ class _Run:
         recipe: Recipe,
         learner: GanLearner,
         schedule: Schedule,
-        workdir: Path,
+        saver: Saver,
         world: World,
         hooks: Hooks,
         evaluator: Evaluator | None,
     ) -> None:
         self.recipe, self.learner, self.schedule = recipe, learner, schedule
-        self.checkpoints, self.world, self.hooks, self.evaluator = workdir / "checkpoints", world, hooks, evaluator
+        self.saver, self.world, self.hooks, self.evaluator = saver, world, hooks, evaluator
         self.tick_every = schedule.tick_every or max(recipe.train.batch_size, schedule.total // 100)
         self.metrics: list[MetricValue] = []
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
+        self.steps, self.ask_every = 0, 1
         self.seconds, self.since, self.since_nimg = 0.0, time.monotonic(), 0
         rows, cols = schedule.grid
         self.grid_latents = latents(recipe.train.seed, 0, rows * cols, learner.G.latent_dim)
@@ -198,12 +206,15 @@ class _Run:
         found = self._agreed()
         if found is None and adopt is None:
             return 0
-        state, meta = checkpoint.load(found, self.recipe.digest) if found else checkpoint.load(adopt)
+        state, meta = checkpoint.load(found, self.recipe) if found else checkpoint.load(adopt)
         self.learner.load_state_dict(state)
         self.seconds, self.since_nimg = meta["seconds"], meta["nimg"]
         torch.set_rng_state(torch.tensor(meta["rng"][self.world.rank % len(meta["rng"])], dtype=torch.uint8))
         self.metrics = [MetricValue.from_json(row) for row in meta["metrics"]]
-        self.report({"type": "resumed", "nimg": meta["nimg"], "pid": os.getpid()})
+        for name, (total, count) in meta.get("sums", {}).items() if found else ():
+            self.sums[name], self.counts[name] = torch.tensor(total, device=self.world.device), count
+        about = {"total": self.schedule.total, "workers": self.world.size, "pid": os.getpid()}
+        self.report({"type": "resumed", "nimg": meta["nimg"], **about})
         self.since = time.monotonic()
         return int(meta["nimg"])
 
@@ -212,13 +223,15 @@ class _Run:
 
         Raises `RunFailed` when there is none, though some rank has one.
         """
-        found = checkpoint.newest(self.checkpoints)
+        root = self.saver.root
+        checkpoint.drop_damaged(root)
+        found = checkpoint.newest(root)
         own = torch.tensor([checkpoint.nimg_of(found) if found else 0], device=self.world.device)
         numbers = [int(row.item()) for row in self.world.gather_rows(own)]
-        path = checkpoint.path_at(self.checkpoints, min(numbers))
+        path = checkpoint.path_at(root, min(numbers))
         if self.world.agree(max(numbers) > 0 and not path.is_dir()):
             raise RunFailed(
-                f"the ranks share no checkpoint in {self.checkpoints}: the newest are at {', '.join(map(str, numbers))} images",
+                f"the ranks share no checkpoint in {root}: the newest are at {', '.join(map(str, numbers))} images",
                 hint="every node needs the newest checkpoint: share the folder, or copy it before the start",
             )
         return path if max(numbers) > 0 else None
@@ -234,23 +247,26 @@ class _Run:
     def tick(self, stats: dict[str, Tensor], before: int, nimg: int) -> None:
         """Add up a step's statistics; at a tick, average them over steps and ranks, check and report them.
 
-        A checkpoint is a tick too: it then never holds numbers that diverged, and a resumed run reports the same means.
+        A checkpoint that is due is a tick too: it then never holds numbers that diverged.
         """
+        self.steps += 1
         for name, value in stats.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
         due = any(_passes(every, before, nimg) for every in (self.tick_every, self.schedule.checkpoint_every))
         if not (due or nimg >= self.schedule.total):
             return
-        means = self.world.mean_over_ranks({name: total / self.counts[name] for name, total in self.sums.items()})
-        self.sums, self.counts = {}, {}
+        elapsed = time.monotonic() - self.since
+        sums = {name: total / self.counts[name] for name, total in self.sums.items()}
+        means = self.world.mean_over_ranks({**sums, ELAPSED: torch.tensor(elapsed, device=self.world.device)})
+        self.ask_every = max(1, int(ASK_SECONDS * self.steps / max(means.pop(ELAPSED), 1e-9)))
+        self.sums, self.counts, self.steps = {}, {}, 0
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad:
             raise RunFailed(
                 f"training diverged: {', '.join(bad)} is not finite at {nimg / 1000:g} kimg",
                 hint="lower train.lr_g and train.lr_d, or add a penalty (loss.r1)",
             )
-        elapsed = time.monotonic() - self.since
         self.seconds, self.since = self.seconds + elapsed, time.monotonic()
         rate = (nimg - self.since_nimg) / max(elapsed, 1e-9)
         self.since_nimg = nimg
@@ -278,22 +294,46 @@ class _Run:
 
     def told(self, nimg: int) -> bool:
         """Tells the launcher what was measured; whether it ends the training."""
+        if self.schedule.checkpoint_when_measured:
+            self.saver.flush()
         return self.world.agree(self.world.is_main and bool(self.hooks.measured(self.learner, nimg, self.metrics)))
 
+    def asked_to_stop(self) -> bool:
+        """Whether any rank is asked to stop. About once a second, at steps that all ranks agree on; alone, at each step."""
+        if self.world.size > 1 and self.steps % self.ask_every:
+            return False
+        return self.world.agree(self.hooks.should_stop())
+
+    def told_of_all(self) -> None:
+        """Waits for the checkpoints that are on their way, and says which are there."""
+        self.saver.flush()
+        self._tell_written()
+
+    def _tell_written(self) -> None:
+        for saved in self.saver.written():
+            told = {"stalled": round(saved.stalled, 4), "seconds": round(saved.seconds, 4)}
+            self.report({"type": "checkpoint", "nimg": saved.nimg, **told})
+
     def save(self, before: int, nimg: int, *, force: bool, measured: bool) -> None:
+        """Hands the state over to be written when it is due; says which ones were, meanwhile.
+
+        One that nobody planned may lie between two ticks: what was added up since the last goes with it.
+        """
+        self._tell_written()
         every = self.schedule.checkpoint_every
         due = bool(every) and (force or _passes(every, before, nimg))
         if not due and not (measured and self.schedule.checkpoint_when_measured):
             return
         rng = [part.tolist() for part in self.world.gather_rows(torch.get_rng_state().to(self.world.device))]
+        sums = self.world.mean_over_ranks(self.sums)
         if not self.world.is_main:
             return
         meta = {
             "recipe": self.recipe.digest,
+            "fields": self.recipe.model_dump(mode="json"),
             "seconds": self.seconds,
             "rng": rng,
+            "sums": {name: (total, self.counts[name]) for name, total in sums.items()},
             "metrics": [value.to_json() for value in self.metrics],
         }
-        path = checkpoint.save(self.checkpoints, nimg, self.learner.state_dict(), meta, self.schedule.keep)
-        self.report({"type": "checkpoint", "nimg": nimg})
-        self.hooks.saved(path, nimg)
+        self.saver.save(nimg, self.learner.state_dict(), meta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +28,10 @@ class Outcome:
         return [event for event in self.events if event["type"] == kind]
 
     def facts(self, after: int = 0) -> list[dict[str, Any]]:
-        """Events after image `after` without what the clock decides, and without how the run started."""
-        rows = [e for e in self.events if e["nimg"] > after and e["type"] not in ("started", "resumed", "transfer")]
+        """Events after image `after` without what the clock decides (so when a checkpoint was told of, too), and without
+        how the run started."""
+        left_out = ("started", "resumed", "transfer", "checkpoint")
+        rows = [e for e in self.events if e["nimg"] > after and e["type"] not in left_out]
         return [{k: _plain(v) for k, v in e.items() if k not in ("seconds", "img_per_s")} for e in rows]
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -49,6 +52,7 @@ def train(tmp_path: Path) -> Callable[..., Outcome]:
         where: str = "a",
         *,
         stop_at: int | None = None,
+        stop_after_steps: int | None = None,
         parent: Path | None = None,
         data: Dataset | None = None,
         evaluator: loop.Evaluator | None = None,
@@ -56,9 +60,13 @@ def train(tmp_path: Path) -> Callable[..., Outcome]:
     ) -> Outcome:
         events: list[dict[str, Any]] = []
         saved: list[int] = []
+        steps = itertools.count(1)
         hooks = loop.Hooks(
             report=events.append,
-            should_stop=lambda: stop_at is not None and bool(events) and events[-1]["nimg"] >= stop_at,
+            should_stop=lambda: (
+                next(steps) == stop_after_steps
+                or (stop_at is not None and any(e["type"] == "progress" and e["nimg"] >= stop_at for e in events))
+            ),
             saved=lambda path, nimg: saved.append(nimg),
         )
         result = loop.train(

@@ -55,7 +55,7 @@ def test_weights_and_moments_are_taken_over_by_name_across_freeze_depths(
     given = checkpoint.newest(tmp_path / "giver" / "checkpoints")
     result = go(taker, tmp_path / "taker", until=9, adopt=given)
     before, _ = checkpoint.load(given)
-    after, _ = checkpoint.load(checkpoint.newest(tmp_path / "taker" / "checkpoints"), taker.digest)
+    after, _ = checkpoint.load(checkpoint.newest(tmp_path / "taker" / "checkpoints"), taker)
     assert result.nimg == 9 * STEP
     frozen = {name for name, p in result.networks["D"].named_parameters() if not p.requires_grad}
     assert bool(frozen) == bool(of_taker)

@@ -15,7 +15,7 @@ from tiny_gan import differing, flat, pair, recipe
 
 from tlgan import checkpoint
 from tlgan.artifact import save_networks
-from tlgan.errors import IntegrityError, SpecError
+from tlgan.errors import SpecError
 
 CASES: dict[str, dict[str, Any]] = {
     "dcgan, r1": {"loss": {"r1": 0.5, "r1_interval": 3}, "flip": True},
@@ -53,11 +53,26 @@ def test_stopped_and_resumed_equals_uninterrupted(case: str, train, tmp_path: Pa
     assert [e["type"] for e in second.events[:1]] == ["resumed"]
     assert differing(whole.state(), second.state()) == []
     assert second.facts() == whole.facts(after=9 * step)
-    last = [checkpoint.load(checkpoint.newest(tmp_path / w / "checkpoints"), of.digest) for w in ("whole", "halves")]
+    last = [checkpoint.load(checkpoint.newest(tmp_path / w / "checkpoints"), of) for w in ("whole", "halves")]
     assert differing(flat(last[0][0]), flat(last[1][0])) == []  # optimisers, too
     assert {k: v for k, v in last[0][1].items() if k != "seconds"} == {
         k: v for k, v in last[1][1].items() if k != "seconds"
     }
+
+
+@pytest.mark.parametrize("case", ["wasserstein, gp, n_critic", "dcgan, r1"])
+def test_stopped_between_two_ticks_reports_what_the_whole_run_does(case: str, train, tmp_path: Path) -> None:
+    """As by a notice that the machine is taken away: the checkpoint is taken at once, wherever that is."""
+    of = recipe(**CASES[case])
+    step = of.train.n_critic * of.train.batch_size
+    marks = {"checkpoint_every": 8 * step, "tick_every": 6 * step, "grid_every": 4 * step}
+    whole = train(of, 20 * step, "whole", **marks)
+    first = train(of, 20 * step, "halves", stop_after_steps=10, **marks)
+    assert first.result.nimg == 10 * step
+    second = train(of, 20 * step, "halves", **marks)
+    assert second.events[0]["nimg"] == 10 * step
+    assert differing(whole.state(), second.state()) == []
+    assert second.facts() == whole.facts(after=10 * step)
 
 
 def test_killed_and_resumed_equals_uninterrupted(train, tmp_path: Path) -> None:
@@ -77,7 +92,7 @@ def test_killed_and_resumed_equals_uninterrupted(train, tmp_path: Path) -> None:
 
 def test_every_mutable_tensor_is_in_the_checkpoint(train, tmp_path: Path) -> None:
     outcome = train(recipe(), 8, checkpoint_every=8)
-    state, meta = checkpoint.load(checkpoint.newest(tmp_path / "a" / "checkpoints"), recipe().digest)
+    state, meta = checkpoint.load(checkpoint.newest(tmp_path / "a" / "checkpoints"), recipe())
     networks = outcome.result.networks
     assert set(state) == {*networks, "opt_G", "opt_D"}
     for which, network in networks.items():
@@ -114,23 +129,47 @@ def test_a_checkpoint_half_written_is_ignored_and_cleared_away(train, tmp_path: 
 
 
 @pytest.mark.parametrize("file", ["state.json", "state.safetensors"])
-@pytest.mark.parametrize("damage", ["missing", "truncated"])
-def test_a_damaged_checkpoint_is_named_with_what_to_do(file: str, damage: str, train, tmp_path: Path) -> None:
-    train(recipe(), 8, stop_at=4, checkpoint_every=4, tick_every=4)
-    newest = tmp_path / "a" / "checkpoints" / "ckpt-000000000004"
+@pytest.mark.parametrize("damage", ["missing", "truncated", "a bit"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
+    file: str, damage: str, train, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = train(recipe(), 16, "whole", checkpoint_every=4, tick_every=4)
+    train(recipe(), 16, stop_at=8, checkpoint_every=4, tick_every=4)
+    newest = tmp_path / "a" / "checkpoints" / "ckpt-000000000008"
+    data = (newest / file).read_bytes()
     if damage == "missing":
         (newest / file).unlink()
     else:
-        (newest / file).write_bytes((newest / file).read_bytes()[:-7])
-    with pytest.raises(IntegrityError, match="ckpt-000000000004 can't be read") as error:
-        train(recipe(), 8, checkpoint_every=4)
-    assert error.value.hint == "delete that directory to continue from the one before it"
+        bad = data[:-7] if damage == "truncated" else bytes([*data[:-9], data[-9] ^ 0x80, *data[-8:]])
+        (newest / file).write_bytes(bad)
+    resumed = train(recipe(), 16, checkpoint_every=4, tick_every=4)
+    assert (resumed.events[0]["type"], resumed.events[0]["nimg"]) == ("resumed", 4)
+    assert "ckpt-000000000008" in caplog.text
+    assert differing(whole.state(), resumed.state()) == []
+
+
+def test_the_only_checkpoint_damaged_starts_the_run_again(train, tmp_path: Path) -> None:
+    train(recipe(), 8, stop_at=4, checkpoint_every=4, tick_every=4)
+    (tmp_path / "a" / "checkpoints" / "ckpt-000000000004" / "state.json").write_text("")
+    again = train(recipe(), 8, checkpoint_every=4)
+    assert again.events[0]["type"] == "started"
+    assert again.result.finished
+
+
+def test_a_checkpoint_of_an_older_version_has_no_digest_and_is_read(train, tmp_path: Path) -> None:
+    train(recipe(), 8, stop_at=4, checkpoint_every=4, tick_every=4)
+    meta = tmp_path / "a" / "checkpoints" / "ckpt-000000000004" / "state.json"
+    old = {k: v for k, v in json.loads(meta.read_text()).items() if k not in ("sha256", "fields", "sums")}
+    meta.write_text(json.dumps(old))
+    assert train(recipe(), 8, checkpoint_every=4).events[0]["nimg"] == 4
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_the_newest_checkpoints_are_kept(keep: int, train, tmp_path: Path) -> None:
     outcome = train(recipe(), 24, checkpoint_every=4, keep=keep)
-    assert outcome.saved == [4, 8, 12, 16, 20, 24]
+    assert [event["nimg"] for event in outcome.of_type("checkpoint")] == [4, 8, 12, 16, 20, 24]
+    assert outcome.saved[-1] == 24
+    assert outcome.saved == sorted(set(outcome.saved)), "each at most once, and one at a time"
     kept = sorted(f.name for f in (tmp_path / "a" / "checkpoints").iterdir())
     assert kept == [f"ckpt-{nimg:012d}" for nimg in (4, 8, 12, 16, 20, 24)[-keep:]]
 
@@ -138,8 +177,12 @@ def test_the_newest_checkpoints_are_kept(keep: int, train, tmp_path: Path) -> No
 def test_another_recipes_checkpoint_is_refused(train) -> None:
     train(recipe(), 8, stop_at=4, checkpoint_every=4, tick_every=4)
     other = recipe(lr_g=1e-5)
-    with pytest.raises(SpecError, match=f"belongs to recipe {recipe().digest[:12]}, the run's is {other.digest[:12]}"):
+    message = (
+        f"belongs to recipe {recipe().digest[:12]}, the run's is {other.digest[:12]}: train.lr_g was 0.0002, is 1e-05"
+    )
+    with pytest.raises(SpecError, match=message) as error:
         train(other, 8, checkpoint_every=4)
+    assert "resume continues the same recipe" in str(error.value.hint)
 
 
 def test_a_checkpoint_of_another_format_is_refused(train, tmp_path: Path) -> None:
@@ -152,8 +195,8 @@ def test_a_checkpoint_of_another_format_is_refused(train, tmp_path: Path) -> Non
 
 def test_saving_again_replaces_the_whole_directory(tmp_path: Path) -> None:
     for value in (1.0, 2.0):
-        checkpoint.save(tmp_path, 4, {"G": {"w": torch.full((3,), value)}}, {"recipe": "r"})
-    state, _ = checkpoint.load(tmp_path / "ckpt-000000000004", "r")
+        checkpoint.save(tmp_path, 4, {"G": {"w": torch.full((3,), value)}}, {"recipe": recipe().digest})
+    state, _ = checkpoint.load(tmp_path / "ckpt-000000000004", recipe())
     assert state["G"]["w"].tolist() == [2.0, 2.0, 2.0]
     assert [f.name for f in tmp_path.iterdir()] == ["ckpt-000000000004"]
 

@@ -98,7 +98,7 @@ def test_divergence_fails_the_run_and_names_the_loss(which: str, loss: str, trai
     assert error.value.hint == "lower train.lr_g and train.lr_d, or add a penalty (loss.r1)"
     newest = checkpoint.newest(tmp_path / "a" / "checkpoints")
     if newest is not None:  # what was saved before is sound
-        state, _ = checkpoint.load(newest, of.digest)
+        state, _ = checkpoint.load(newest, of)
         assert all(t.isfinite().all() for which in ("G", "D") for t in state[which].values())
 
 
