@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from cluster.document import Document, Path
 from cluster.fields import default_at
-from tlgan import registry
+from tlgan import registry, shapes
 from tlgan.errors import SpecError, did_you_mean
 from tlgan.naming import ArtifactRef
 
@@ -23,7 +23,7 @@ class Made:
     """What is known of a stage's result. `kind` is `gan`, `classifier`, or None when it publishes nothing."""
 
     kind: str | None = None
-    resolution: int | None = None
+    resolution: shapes.Resolution | None = None
     channels: int | None = None
     arch: str | None = None
 
@@ -143,13 +143,18 @@ def _batch(view: View) -> Iterator[Finding]:
         yield "train.batch_size", message, hint
 
 
-def resolution_of(view: View, scope: Scope) -> int | None:
-    """Side of the networks' images in pixels, as far as it is known."""
-    written = view.written("model.resolution")
-    size = written or parent_of(view, scope).resolution or view.written("data.resolution")
+def resolution_of(view: View, scope: Scope) -> shapes.Resolution | None:
+    """Size of the networks' images in pixels, as far as it is known."""
+    written = _size(view, "model.resolution")
+    size = written or parent_of(view, scope).resolution or _size(view, "data.resolution")
     if size is None and _has(view, "init_from"):
         return None
     return size or view.get("model.resolution")
+
+
+def _size(view: View, path: str) -> shapes.Resolution | None:
+    written = view.written(path)
+    return None if written is None else shapes.check(written)
 
 
 def arch_of(view: View, scope: Scope) -> str | None:
@@ -160,18 +165,16 @@ def arch_of(view: View, scope: Scope) -> str | None:
 
 
 def _sizes(view: View, scope: Scope) -> Iterator[Finding]:
-    data, parent = view.written("data.resolution"), parent_of(view, scope).resolution
-    model = view.written("model.resolution")
+    data, parent = _size(view, "data.resolution"), parent_of(view, scope).resolution
+    model = _size(view, "model.resolution")
     if data and (model or parent) and data != (model or parent):
         whose = "as model.resolution" if model else "the size of the parent's images"
         yield "data.resolution", f"expected {model or parent}, {whose}; received {data}", None
     elif model and parent and model != parent:
         yield "model.resolution", f"expected {parent}, the size of the parent's images; received {model}", None
     elif data and not model and _has(view, "loss") and not _has(view, "init_from") and (arch := view.get("model.arch")):
-        allowed = registry.ARCHS.facts(arch)["resolutions"]
-        if data not in allowed:
-            sizes = ", ".join(map(str, allowed))
-            yield "data.resolution", f"{arch} is built for resolutions {sizes}; received {data}", None
+        reason = shapes.misfit(data, registry.ARCHS.facts(arch)["resolutions"])
+        yield from [("data.resolution", f"{arch} {reason}", None)] if reason else ()
 
 
 def channels_of(view: View, scope: Scope) -> int | None:

@@ -22,6 +22,7 @@ from cluster.sections import (
     SearchSpec,
 )
 from cluster.space import Space
+from tlgan import shapes
 from tlgan.recipe import (
     MAX_SEED,
     AugmentSpec,
@@ -121,8 +122,8 @@ class PretrainJob(GanJob):
     loss: LossSpec = LossSpec()
 
     @property
-    def resolution(self) -> int:
-        """Side in pixels: the model's where given, else the data's, else the model's default."""
+    def resolution(self) -> shapes.Resolution:
+        """Size in pixels: the model's where given, else the data's, else the model's default."""
         given = "resolution" in self.model.model_fields_set
         return self.model.resolution if given else self.data.resolution or self.model.resolution
 

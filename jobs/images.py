@@ -17,7 +17,7 @@ from tlgan.errors import BackendError, Conflict
 
 def write_images(g: Any, dest: Path, form: str, *, n: int, seed: int, truncation: float) -> None:
     """`form`: `grid`, `png` or `npz`. The destination appears whole or not at all. Raises `Conflict`, `BackendError`."""
-    from tlgan.grid import save_png, to_grid
+    from tlgan.grid import image_png, save_png, to_grid
     from tlgan.sampling import generate, stream
 
     if form == "png":
@@ -28,7 +28,7 @@ def write_images(g: Any, dest: Path, form: str, *, n: int, seed: int, truncation
             number = 0
             for batch in stream(g, n, seed, truncation):
                 for image in batch:
-                    save_png(to_grid(image[None], 1, 1, pad=0), folder / f"{number:06d}.png")
+                    (folder / f"{number:06d}.png").write_bytes(image_png(image.numpy()))
                     number += 1
         return
     with _beside(dest) as file:

@@ -15,6 +15,7 @@ from jobs.session import Session
 from tlgan.errors import NotFound, SpecError
 from tlgan.manifest import Manifest, Parent
 from tlgan.recipe import DataSpec, ModelSpec, Recipe, Section, digest_of
+from tlgan.shapes import Resolution, sides
 
 EMBEDDED = "glyph-features"
 """Name of the classifier behind `extractor: embedded`, trained on the glyphs the first time it is asked for."""
@@ -72,7 +73,7 @@ def pin_artifact(session: Session, wanted: ArtifactInput | str, role: str, kind:
 
 
 def pin_data(
-    session: Session, spec: DataSpec, role: str, resolution: int, channels: int | None
+    session: Session, spec: DataSpec, role: str, resolution: Resolution, channels: int | None
 ) -> tuple[DataSpec, Any, Parent]:
     """The spec with its artifact pinned, the prepared dataset, and the parent entry that names it."""
     if spec.artifact is not None:
@@ -154,7 +155,7 @@ def pin_recipe(session: Session, recipe: Recipe) -> tuple[Recipe, list[Parent], 
 
 def check_fit(model: ModelSpec, dataset: Any) -> None:
     """The network draws what the data shows. Raises `SpecError`."""
-    if dataset.resolution != model.resolution:
+    if sides(dataset.resolution) != sides(model.resolution):
         raise SpecError(
             f"data.resolution: the network is built for {model.resolution} px, the data has {dataset.resolution} px",
             hint=f"set data.resolution to {model.resolution}",

@@ -1,6 +1,7 @@
 """Image grids: many small images on one sheet, and the PNG bytes of it.
 
-Layouts: images are uint8 `[N, C, H, W]` (numpy or torch, C = 1 or 3), sheets are uint8 `[height, width, 3]`.
+Layouts: images are uint8 `[N, C, H, W]` (numpy or torch), C = 1 (grey), 3 (RGB), or 2 and 4, the same
+with alpha, which sheets show over a chequerboard. Sheets are uint8 `[height, width, 3]`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from PIL import Image
 from tlgan.errors import DataError
 
 UInt8 = npt.NDArray[np.uint8]
+CHECK, CHECK_GREYS = 4, (204, 255)  # px of a field of the chequerboard, and its two greys
 GAP = 128  # grey of the lines between images: told apart from dark and bright images, on dark and bright pages
 
 
@@ -26,7 +28,7 @@ def to_grid(
     """Lays images out row by row.
 
     Args:
-        images: uint8 `[N, C, H, W]`, numpy or torch on any device, C = 1 (grey) or 3 (RGB).
+        images: uint8 `[N, C, H, W]`, numpy or torch on any device, C = 1 to 4.
         rows, cols: of the grid; a missing one follows from the other, both missing give a near-square grid.
             Cells without an image are filled with `gap`.
         scale: whole-number enlargement of each image, nearest neighbour.
@@ -77,18 +79,38 @@ def save_png(sheet: UInt8, path: str | Path) -> Path:
 
 
 def _as_nhwc(images: Any) -> UInt8:
-    """To numpy `[N, H, W, 3 or 1]`, checked. Torch is recognised by its methods, not imported."""
+    """To numpy `[N, H, W, 3 or 1]`, checked, alpha over a chequerboard. Torch is recognised by its methods, not imported."""
     array: npt.NDArray[Any] = images.detach().cpu().numpy() if hasattr(images, "detach") else np.asarray(images)
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] not in (1, 3):
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] not in (1, 2, 3, 4):
         raise DataError(
-            f"expected uint8 images [N, C, H, W] with C = 1 or 3; received {array.dtype} {list(array.shape)}",
+            f"expected uint8 images [N, C, H, W] with C = 1 to 4; received {array.dtype} {list(array.shape)}",
             hint="generators give floats in [-1, 1]: ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)"
             if array.dtype.kind == "f"
             else None,
         )
     if 0 in array.shape:
         raise DataError(f"expected at least one image; received an empty array {list(array.shape)}")
-    return array.transpose(0, 2, 3, 1)
+    return over_checks(array.transpose(0, 2, 3, 1))
+
+
+def over_checks(x_nhwc: UInt8) -> UInt8:
+    """Images with alpha as they show over a chequerboard of two greys; others as they are. uint8 `[N, H, W, C]`."""
+    if x_nhwc.shape[3] in (1, 3):
+        return x_nhwc
+    rows, cols = np.indices(x_nhwc.shape[1:3]) // CHECK
+    ground = np.where((rows + cols) % 2, *CHECK_GREYS).astype(np.uint32)[None, :, :, None]
+    share = x_nhwc[..., -1:].astype(np.uint32)
+    over: UInt8 = ((x_nhwc[..., :-1] * share + ground * (255 - share) + 127) // 255).astype(np.uint8)
+    return over
+
+
+def image_png(x_chw: UInt8) -> bytes:
+    """A lossless PNG of one image uint8 `[C, H, W]`, with its alpha where it has one."""
+    if x_chw.shape[0] in (1, 3):
+        return png_bytes(x_chw.transpose(1, 2, 0))
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(x_chw.transpose(1, 2, 0))).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _layout(count: int, rows: int | None, cols: int | None) -> tuple[int, int]:

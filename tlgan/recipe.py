@@ -10,14 +10,16 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from tlgan import registry
+from tlgan import registry, shapes
 
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
-Resolution = Annotated[int, Field(ge=8, le=1024)]
+_Side = Annotated[int, Field(ge=shapes.SMALLEST, le=shapes.LARGEST)]
+Resolution = Annotated[_Side | Annotated[list[_Side], Field(min_length=2, max_length=2)], BeforeValidator(shapes.check)]
+Channels = Literal[1, 2, 3, 4]
 MAX_SEED = 2**63 - 1
 
 
@@ -45,8 +47,12 @@ class DataSpec(Section):
     source: str | None = Field(None, description="glyphs, digits, photos, folder, parquet or torchvision:<Name>")
     artifact: str | None = Field(None, description="a dataset artifact, name:alias or name@digest")
     path: str | None = Field(None, description="folder or Parquet location (a path or s3://bucket/prefix)")
-    resolution: Resolution | None = Field(None, description="side in pixels after resizing; default: the model's")
-    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 RGB; default: as the source has them")
+    resolution: Resolution | None = Field(
+        None, description="side in pixels after resizing, or [height, width]; default: the model's"
+    )
+    channels: Channels | None = Field(
+        None, description="1 grey, 3 RGB, 2 and 4 the same with alpha; default: as the source has them, without alpha"
+    )
     labels: str | None = Field(None, description="folder source: a CSV of file,label; default: the subfolder's name")
     classes: list[str] | None = Field(None, description="keep only images with these labels", min_length=1)
     split: Literal["all", "train", "test"] = Field("all", description="a seeded split by image; test is held out")
@@ -91,8 +97,8 @@ class ModelSpec(Section):
     """The pair of networks. Widths are channels of the block nearest the image."""
 
     arch: str = Field("dcgan", description="network family")
-    resolution: Resolution = Field(32, description="side of the images in pixels")
-    channels: Literal[1, 3] | None = Field(None, description="image channels; default: as the data")
+    resolution: Resolution = Field(32, description="side of the images in pixels, or [height, width]")
+    channels: Channels | None = Field(None, description="image channels; default: as the data")
     width: int = Field(48, ge=4, le=1024, description="channels at the image side; doubled a level, up to 8 times")
     latent_dim: int = Field(128, ge=2, le=4096)
     spectral_norm: bool | None = Field(
@@ -117,12 +123,11 @@ class ModelSpec(Section):
 
     @field_validator("resolution")
     @classmethod
-    def _buildable(cls, resolution: int, info: ValidationInfo) -> int:
-        if "arch" in info.data:
-            allowed = registry.ARCHS.facts(info.data["arch"])["resolutions"]
-            if resolution not in allowed:
-                sizes = ", ".join(map(str, allowed))
-                raise ValueError(f"{info.data['arch']} is built for resolutions {sizes}; received {resolution}")
+    def _buildable(cls, resolution: shapes.Resolution, info: ValidationInfo) -> shapes.Resolution:
+        arch = info.data.get("arch")
+        reason = shapes.misfit(resolution, registry.ARCHS.facts(arch)["resolutions"]) if arch else None
+        if reason:
+            raise ValueError(f"{arch} {reason}")
         return resolution
 
 

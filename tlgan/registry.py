@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tlgan import shapes
 from tlgan.errors import SpecError, did_you_mean
 
 
@@ -53,13 +54,14 @@ class Table:
         return getattr(importlib.import_module(module), attribute)
 
 
-def blocks_at(resolution: int, arch: str | None = None, which: str = "D") -> int:
-    """Number of blocks of a network at `resolution` px: one a resolution level, 4 px included (32 px: 4, 8, 16, 32).
+def blocks_at(resolution: shapes.Resolution, arch: str | None = None, which: str = "D") -> int:
+    """Number of blocks of a network at `resolution` px: one a resolution level, 4 px included (32 px: 4, 8, 16, 32),
+    by the longer side.
 
     A mapping network, which some generators (`which` "G") have, is one more, before the levels.
     """
     mapping = which == "G" and arch is not None and ARCHS.facts(arch).get("styles", False)
-    return resolution.bit_length() - 2 + mapping
+    return shapes.longer(resolution).bit_length() - 2 + mapping
 
 
 ARCHS = Table(

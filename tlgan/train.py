@@ -32,6 +32,7 @@ from tlgan.random import latents
 from tlgan.recipe import Recipe
 from tlgan.sampling import draw
 from tlgan.saver import Saver
+from tlgan.shapes import sides
 from tlgan.transfer import start_from
 
 Event = dict[str, Any]
@@ -158,7 +159,7 @@ def _learner(
 
 def _check_resolution(G: Network, dataset: Dataset) -> None:
     side = G.config["resolution"]
-    if dataset.resolution != side:
+    if sides(dataset.resolution) != sides(side):
         raise SpecError(
             f"the images are {dataset.resolution} px and the networks {side} px",
             hint=f"set data.resolution to {side}, or leave it out",

@@ -15,6 +15,7 @@ from jobs.reporting.words import better_of, metric_title
 from tlgan.manifest import Manifest, Parent
 from tlgan.report import LineageNode
 from tlgan.report.html import count, number
+from tlgan.shapes import Resolution, sides
 
 GRID_PAD = 2
 
@@ -83,20 +84,20 @@ def _note(manifest: Manifest) -> str:
     return ", ".join(words)
 
 
-def _resolution(manifest: Manifest) -> int | None:
+def _resolution(manifest: Manifest) -> Resolution | None:
     value = (manifest.recipe or {}).get("model", {}).get("resolution")
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int | list) else None
 
 
-def corner(png: bytes | None, resolution: int | None, images: int = 2) -> bytes | None:
+def corner(png: bytes | None, resolution: Resolution | None, images: int = 2) -> bytes | None:
     """The first `images` x `images` of a sample grid; None without a grid."""
     if png is None or resolution is None:
         return None
-    side = images * (resolution + GRID_PAD) - GRID_PAD
+    down, across = (images * (side + GRID_PAD) - GRID_PAD for side in sides(resolution))
     try:
         with Image.open(io.BytesIO(png)) as sheet:
             buffer = io.BytesIO()
-            sheet.crop((0, 0, min(side, sheet.width), min(side, sheet.height))).save(buffer, format="PNG")
+            sheet.crop((0, 0, min(across, sheet.width), min(down, sheet.height))).save(buffer, format="PNG")
     except OSError:
         return None
     return buffer.getvalue()

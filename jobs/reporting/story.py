@@ -11,6 +11,7 @@ from jobs.reporting.result import Result
 from jobs.reporting.sweeps import board_of, winner_of
 from jobs.reporting.training import TRAINING, History, history_of, is_abandoned, seconds_of
 from jobs.reporting.words import listed, metric_name, metric_title, noun_of
+from tlgan import shapes
 from tlgan.naming import ArtifactRef
 from tlgan.registry import TRANSFERS
 from tlgan.report import HeadlineNumber, MetricRow
@@ -43,7 +44,7 @@ def _made(result: Result) -> str:
         made = f"A classifier of {noun_of(spec)} was trained"
     else:
         size = recipe.get("model", {}).get("resolution")
-        made = f"A generator of {f'{size} px ' if size else ''}{noun_of(spec)} was "
+        made = f"A generator of {f'{size if isinstance(size, int) else shapes.text(size)} px ' if size else ''}{noun_of(spec)} was "
         parent = next((p for p in result.manifest.parents if p.role == "init_from"), None)
         made += f"fine-tuned from {ArtifactRef.parse(parent.ref).name}" if parent else "trained from scratch"
     made += f" on {count(result.target.count, 'image')}" if result.target else ""

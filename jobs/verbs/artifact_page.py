@@ -7,6 +7,7 @@ from typing import Any
 
 from jobs.output import counted, table
 from jobs.verbs.words import age_text, size_text, time_text
+from tlgan.shapes import text
 
 Row = dict[str, Any]
 
@@ -94,7 +95,7 @@ def _parent_text(parent: Row) -> str:
 
 def _fact(name: str, value: Any) -> str:
     if isinstance(value, dict) and {"count", "resolution", "channels"} <= value.keys():
-        return f"{counted(value['count'], 'image')} of {value['resolution']}x{value['resolution']}x{value['channels']}"
+        return f"{counted(value['count'], 'image')} of {text(value['resolution'])}x{value['channels']}"
     if name == "coverage" and isinstance(value, dict):
         tensors = ", ".join(f"{_total(value.get(what))} {what}" for what in ("matched", "reshaped", "missing"))
         return f"{tensors} tensors of the parent's networks"

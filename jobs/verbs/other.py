@@ -30,8 +30,8 @@ def version(ctx: Context) -> None:
 
 def config_show(ctx: Context) -> None:
     """Show the settings in force and where each comes from."""
-    from cluster.store.base import scrub
     from cluster.config import read_settings
+    from cluster.store.base import scrub
 
     settings = read_settings(store=ctx.store)
     shown = {name: {"value": s.value and scrub(s.value), "origin": s.origin} for name, s in settings.items()}

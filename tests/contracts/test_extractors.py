@@ -82,7 +82,7 @@ class TestEveryExtractor:
             assert torch.equal(x, before)
 
     def test_refuses_what_is_not_uint8_images(self, extractor: Extractor) -> None:
-        for x in (torch.zeros(1, 1, 16, 16), images(1)[0], images(1).expand(1, 2, 16, 16)):
+        for x in (torch.zeros(1, 1, 16, 16), images(1)[0], images(1).expand(1, 5, 16, 16)):
             with pytest.raises(DataError, match="expected uint8"):
                 extractor(x)
 

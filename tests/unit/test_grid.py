@@ -98,7 +98,7 @@ def test_save_makes_the_folder(tmp_path: Path) -> None:
     [
         (np.zeros((2, 1, 4, 4), np.float32), r"expected uint8 images .* received float32 \[2, 1, 4, 4\]"),
         (np.zeros((2, 4, 4), np.uint8), r"received uint8 \[2, 4, 4\]"),
-        (np.zeros((2, 2, 4, 4), np.uint8), "C = 1 or 3"),
+        (np.zeros((2, 5, 4, 4), np.uint8), "C = 1 to 4"),
         (np.zeros((0, 1, 4, 4), np.uint8), "at least one image"),
         (_images(5), "5 images do not fit a grid of 2 rows x 2 columns"),
     ],

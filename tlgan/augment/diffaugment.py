@@ -32,7 +32,9 @@ class DiffAugment:
 
 
 def color(x: Tensor, u: Tensor) -> Tensor:
-    """Brightness +-0.5, saturation 0..2, contrast 0.5..1.5."""
+    """Brightness +-0.5, saturation 0..2, contrast 0.5..1.5. Alpha, in images of 2 or 4 channels, stays as it is."""
+    if x.shape[1] in (2, 4):
+        return torch.cat([color(x[:, :-1], u), x[:, -1:]], 1)
     brightness, saturation, contrast = (u[:, i, None, None, None].to(x.dtype) for i in range(3))
     x = x + (brightness - 0.5)
     grey = x.mean(1, keepdim=True)
@@ -43,23 +45,25 @@ def color(x: Tensor, u: Tensor) -> Tensor:
 
 def translation(x: Tensor, u: Tensor) -> Tensor:
     """Shifts by up to an eighth of the side, filled with zeros as in the paper."""
-    side = x.shape[-1]
-    reach = int(side * SHIFT + 0.5)
+    height, width = x.shape[2:]
+    down, across = (int(side * SHIFT + 0.5) for side in (height, width))
+    reach = torch.tensor([down, across], device=x.device)
     shift = (u * (2 * reach + 1)).floor().long() - reach
-    padded = F.pad(x, (reach, reach, reach, reach))
-    steps = torch.arange(side, device=x.device) + reach
-    rows = (steps + shift[:, :1])[:, None, :, None].expand(-1, x.shape[1], -1, padded.shape[3])
-    cols = (steps + shift[:, 1:])[:, None, None, :].expand(-1, x.shape[1], side, -1)
-    return padded.gather(2, rows).gather(3, cols)
+    padded = F.pad(x, (across, across, down, down))
+    rows = torch.arange(height, device=x.device) + down + shift[:, :1]
+    cols = torch.arange(width, device=x.device) + across + shift[:, 1:]
+    rows = rows[:, None, :, None].expand(-1, x.shape[1], -1, padded.shape[3])
+    return padded.gather(2, rows).gather(3, cols[:, None, None, :].expand(-1, x.shape[1], height, -1))
 
 
 def cutout(x: Tensor, u: Tensor) -> Tensor:
-    """A square hole of half the side, centred anywhere in the image, filled with zeros."""
-    side = x.shape[-1]
-    hole = int(side * HOLE + 0.5)
-    centre = (u * (side + 1 - hole % 2)).floor()
-    steps = torch.arange(side, device=x.device)
-    inside = [(steps >= c - hole // 2) & (steps < c - hole // 2 + hole) for c in (centre[:, :1], centre[:, 1:])]
+    """A hole of half of each side, centred anywhere in the image, filled with zeros."""
+    inside = []
+    for side, share in zip(x.shape[2:], u.unbind(1), strict=True):
+        hole = int(side * HOLE + 0.5)
+        first = (share[:, None] * (side + 1 - hole % 2)).floor() - hole // 2
+        steps = torch.arange(side, device=x.device)
+        inside.append((steps >= first) & (steps < first + hole))
     keep = ~(inside[0][:, :, None] & inside[1][:, None, :])
     return x * keep[:, None].to(x.dtype)
 

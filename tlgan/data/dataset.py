@@ -21,6 +21,7 @@ from tlgan.data.select import class_ids, select
 from tlgan.data.source import BrokenImage, Int64Array, Source, TooSmall, UInt8Array, open_source
 from tlgan.errors import DataError, IntegrityError
 from tlgan.recipe import DataSpec, digest_of
+from tlgan.shapes import Resolution, resolution_of, sides, text
 
 log = logging.getLogger("tlgan.data")
 FORMAT = 1
@@ -46,8 +47,8 @@ class Dataset:
         cls, images: UInt8Array, labels: Int64Array | None = None, label_names: tuple[str, ...] = ()
     ) -> Dataset:
         """A dataset in memory. `labels` default to none (-1), their names to numbers."""
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise DataError(f"expected uint8 images [N, 1 or 3, H, W]; received {images.dtype} {list(images.shape)}")
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 2, 3, 4):
+            raise DataError(f"expected uint8 images [N, 1 to 4, H, W]; received {images.dtype} {list(images.shape)}")
         labels = np.full(len(images), -1, np.int64) if labels is None else np.asarray(labels, np.int64)
         names = list(label_names) or [str(label) for label in range(labels.max(initial=-1) + 1)]
         return cls(images, labels, names, content_digest(images, labels, names))
@@ -56,8 +57,9 @@ class Dataset:
         return len(self.images)
 
     @property
-    def resolution(self) -> int:
-        return int(self.images.shape[-1])
+    def resolution(self) -> Resolution:
+        """The side in pixels, or [height, width]."""
+        return resolution_of(*map(int, self.images.shape[2:]))
 
     @property
     def channels(self) -> int:
@@ -80,7 +82,7 @@ class Dataset:
 def prepare(
     spec: DataSpec,
     *,
-    resolution: int,
+    resolution: Resolution,
     channels: int | None = None,
     artifact_path: Path | None = None,
     cache_dir: Path | None = None,
@@ -94,8 +96,8 @@ def prepare(
     Raises `DataError` when no image is left, when images are smaller than the resolution, or the location can't be
     used; `NotFound` when it does not exist; `BackendError` when its server can't be reached.
     """
-    source = open_source(spec, artifact_path)
     size, depth = spec.resolution or resolution, spec.channels or channels
+    source = open_source(spec.model_copy(update={"channels": depth}), artifact_path)
     root = (cache_dir or cache_root()) / "datasets"
     modules = (type(source).__module__, "tlgan.data.image", __name__)
     made_from = {"format": FORMAT, "code": code_digest(*modules), "source": source.fingerprint()}
@@ -127,19 +129,19 @@ def _save(into: Path, labels: Int64Array, label_names: list[str], skipped: list[
     return digest
 
 
-def _quietly(source: Source, size: int, channels: int | None, into: Path) -> None:
+def _quietly(source: Source, size: Resolution, channels: int | None, into: Path) -> None:
     """`_materialise` without Pillow's warnings: what can't be read is reported, what can be read is fine."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         _materialise(source, size, channels, into)
 
 
-def _materialise(source: Source, size: int, channels: int | None, into: Path) -> None:
+def _materialise(source: Source, size: Resolution, channels: int | None, into: Path) -> None:
     """Reads every image of the source. All images that are too small are found before the error is raised."""
     if len(source) == 0:
         raise DataError("the data source has no images")
     depth = channels or source.channels
-    rows = Rows(into / "images.npy", (depth, size, size))
+    rows = Rows(into / "images.npy", (depth, *sides(size)))
     label_names, labels = source.label_names, list[int]()
     skipped: list[tuple[str, str]] = []
     small: list[TooSmall] = []
@@ -163,7 +165,7 @@ def _materialise(source: Source, size: int, channels: int | None, into: Path) ->
         raise IntegrityError(f"the images have digest {digest[:16]}, not the recorded {promised['digest'][:16]}")
 
 
-def _read_all(source: Source, size: int) -> Iterator[tuple[UInt8Array, int] | BrokenImage | TooSmall]:
+def _read_all(source: Source, size: Resolution) -> Iterator[tuple[UInt8Array, int] | BrokenImage | TooSmall]:
     def read(index: int) -> tuple[UInt8Array, int] | BrokenImage | TooSmall:
         try:
             return source.read(index, size)
@@ -191,12 +193,15 @@ def _subset(whole: Dataset, chosen: Int64Array, classes: list[str] | None, into:
     _save(into, labels, names, whole.skipped)
 
 
-def _too_small(small: list[TooSmall], count: int, size: int) -> DataError:
-    worst = min(small, key=lambda image: (min(image.width, image.height), image.name))
+def _too_small(small: list[TooSmall], count: int, size: Resolution) -> DataError:
+    height, width = sides(size)
+    worst = min(small, key=lambda image: (min(image.width / width, image.height / height), image.name))
+    fitting = int(max(height, width) * min(worst.width / width, worst.height / height))
+    asked, where = (str(size), "") if height == width else (text(size), " on the longer side")
     return DataError(
-        f"{len(small)} of {count} images are smaller than the resolution of {size} px; "
+        f"{len(small)} of {count} images are smaller than the resolution of {asked} px; "
         f"the smallest, {worst.name}, has {worst.width}x{worst.height}",
-        hint=f"lower `resolution` to at most {min(worst.width, worst.height)}, or remove the small images",
+        hint=f"lower `resolution` to at most {fitting}{where}, or remove the small images",
     )
 
 

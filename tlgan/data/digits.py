@@ -12,6 +12,7 @@ from PIL import Image
 
 from tlgan.data.source import UInt8Array
 from tlgan.recipe import DataSpec
+from tlgan.shapes import Resolution, sides
 
 MARGIN = 0.06  # share of the side left black around the 8x8 grid
 CONTRAST = 2.2  # steepness of the edge between paper and ink
@@ -40,7 +41,7 @@ class Digits:
     def name_of(self, index: int) -> str:
         return f"digit {index} ({self._data[1][index]})"
 
-    def read(self, index: int, size: int) -> tuple[UInt8Array, int]:
+    def read(self, index: int, size: Resolution) -> tuple[UInt8Array, int]:
         images, labels = self._data
         return enlarge(images[index], size)[None], int(labels[index])
 
@@ -48,17 +49,17 @@ class Digits:
         return {"scikit-learn": version("scikit-learn")}
 
 
-def enlarge(ink: npt.NDArray[np.float32], size: int) -> UInt8Array:
-    """8x8 shares of ink in [0, 1] to uint8 `[size, size]`.
+def enlarge(ink: npt.NDArray[np.float32], size: Resolution) -> UInt8Array:
+    """8x8 shares of ink in [0, 1] to uint8 `[height, width]`, the digit in the middle.
 
     The data are counts of inked pixels per 4x4 cell of a 32x32 bitmap. A smooth interpolation of them, cut with a soft
     threshold near one half, gives back strokes with an antialiased edge instead of a blur.
     """
-    inner = max(8, round(size * (1 - 2 * MARGIN)))
+    inner = max(8, round(min(sides(size)) * (1 - 2 * MARGIN)))
     padded = Image.fromarray(np.pad(ink, 1))
     shape = np.asarray(padded.resize((inner, inner), Image.Resampling.BICUBIC, box=(1, 1, 9, 9)))
     edge = np.clip((shape - 0.5) * CONTRAST + 0.5, 0, 1)
-    image = np.zeros((size, size), np.uint8)
-    start = (size - inner) // 2
-    image[start : start + inner, start : start + inner] = np.rint(edge * 255).astype(np.uint8)
+    image = np.zeros(sides(size), np.uint8)
+    top, left = ((side - inner) // 2 for side in image.shape)
+    image[top : top + inner, left : left + inner] = np.rint(edge * 255).astype(np.uint8)
     return image

@@ -10,23 +10,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tlgan.data.image import decode, is_grey
+from tlgan.data.image import ALPHA, decode, is_grey
 from tlgan.data.labels import read_labels
 from tlgan.data.source import NO_LABEL, BrokenImage, UInt8Array
 from tlgan.errors import DataError, NotFound
 from tlgan.recipe import DataSpec, digest_of
+from tlgan.shapes import Resolution
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
 class Folder:
-    """Images in the order of their relative paths. `channels` is 1 only when all of them are grey."""
+    """Images in the order of their relative paths. `channels` is 1 only when all of them are grey,
+    and what the spec says where it asks for alpha."""
 
     parallel = True
     own_split = False
 
     def __init__(self, spec: DataSpec) -> None:
         self.root = Path(spec.path or "").expanduser().absolute()
+        self._alpha = spec.channels if spec.channels in ALPHA else None
         if not self.root.exists():
             raise NotFound(f"there is no folder {self.root}", hint="check data.path")
         if not self.root.is_dir():
@@ -43,6 +46,8 @@ class Folder:
     @cached_property
     def channels(self) -> int:
         paths = (self.root / file for file in self.files)
+        if self._alpha:
+            return self._alpha
         return 3 if any(path.is_file() and is_grey(path) is False for path in paths) else 1
 
     def __len__(self) -> int:
@@ -51,7 +56,7 @@ class Folder:
     def name_of(self, index: int) -> str:
         return printable(self.files[index])
 
-    def read(self, index: int, size: int) -> tuple[UInt8Array, int]:
+    def read(self, index: int, size: Resolution) -> tuple[UInt8Array, int]:
         path, name = self.root / self.files[index], self.name_of(index)
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise BrokenImage(name, "not a regular file")

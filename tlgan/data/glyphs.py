@@ -2,7 +2,7 @@
 
 A small stroke-shaped world with real variety, on every machine, without a download: what a handwriting GAN can be
 pretrained on. A glyph is the image of one character (Unicode category L* or Nd) in one font, white on black, centred,
-scaled so that its longer side fills the square but for a margin. Left out: characters without ink, repeated outlines
+scaled so that it fills the picture but for a margin. Left out: characters without ink, repeated outlines
 within a font (Latin A and Greek Alpha are one drawing; the lower code point stays), the Last Resort font (placeholders)
 and TeX's symbol encodings (where "A" is not an A).
 
@@ -23,6 +23,7 @@ from PIL import Image, ImageFont
 
 from tlgan.data.source import UInt8Array
 from tlgan.recipe import DataSpec
+from tlgan.shapes import Resolution, sides
 
 MARGIN = 0.08  # share of the side left black on each side of the longer dimension
 OVERSAMPLE = 2  # glyphs are drawn this much larger at least, and then shrunk
@@ -65,7 +66,7 @@ class Glyphs:
         glyph = self.glyphs[index]
         return f"U+{ord(glyph.character):04X} in {glyph.font.name}"
 
-    def read(self, index: int, size: int) -> tuple[UInt8Array, int]:
+    def read(self, index: int, size: Resolution) -> tuple[UInt8Array, int]:
         glyph = self.glyphs[index]
         return render(glyph.font, glyph.character, size)[None], self._label_of[glyph.script]
 
@@ -127,21 +128,21 @@ def _font(path: Path, pixels: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), pixels, layout_engine=ImageFont.Layout.BASIC)
 
 
-def render(font: Path, character: str, size: int) -> UInt8Array:
-    """uint8 `[size, size]`. Drawn large, cut to its ink, shrunk with an antialiasing filter, centred."""
-    inner = max(4, round(size * (1 - 2 * MARGIN)))
+def render(font: Path, character: str, size: Resolution) -> UInt8Array:
+    """uint8 `[height, width]`. Drawn large, cut to its ink, shrunk with an antialiasing filter, centred."""
+    inner_height, inner_width = (max(4, round(side * (1 - 2 * MARGIN))) for side in sides(size))
     for zoom in (1, 4, 16):  # a comma-sized letter is drawn again larger rather than blown up
-        mask = _font(font, OVERSAMPLE * size * zoom).getmask(character, mode="L")
+        mask = _font(font, OVERSAMPLE * max(sides(size)) * zoom).getmask(character, mode="L")
         ink = Image.frombytes("L", mask.size, bytes(mask))
         box = ink.getbbox()
-        if box and max(box[2] - box[0], box[3] - box[1]) >= inner:
+        if box and (box[2] - box[0] >= inner_width or box[3] - box[1] >= inner_height):
             break
-    image = np.zeros((size, size), np.uint8)
+    image = np.zeros(sides(size), np.uint8)
     if box is None:
         return image
-    scale = inner / max(box[2] - box[0], box[3] - box[1])
+    scale = min(inner_width / (box[2] - box[0]), inner_height / (box[3] - box[1]))
     width, height = (max(1, round((box[k + 2] - box[k]) * scale)) for k in (0, 1))
     small = ink.resize((width, height), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
-    left, top = (size - width) // 2, (size - height) // 2
+    left, top = (image.shape[1] - width) // 2, (image.shape[0] - height) // 2
     image[top : top + height, left : left + width] = np.asarray(small)
     return image

@@ -18,11 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tlgan.data.image import decode, is_grey
+from tlgan.data.image import ALPHA, decode, is_grey
 from tlgan.data.location import Remote, explained, find_files
 from tlgan.data.source import NO_LABEL, BrokenImage, UInt8Array
 from tlgan.errors import DataError
 from tlgan.recipe import DataSpec
+from tlgan.shapes import Resolution
 
 METADATA_KEY = b"tlgan"
 SCHEMA_VERSION = 1
@@ -49,6 +50,7 @@ class ParquetSource:
 
     def __init__(self, spec: DataSpec) -> None:
         self.where = spec.path or ""
+        self._alpha = spec.channels if spec.channels in ALPHA else None
         self._system, self._files = find_files(self.where)
         self._schema, self.groups = self._open_all()
         self.packed = packed_facts(self._schema)
@@ -110,6 +112,8 @@ class ParquetSource:
     def channels(self) -> int:
         if self.packed:
             return int(self.packed["channels"])
+        if self._alpha:
+            return self._alpha
         heads = (self._encoded(index) for index in range(min(LOOKED_AT, len(self))))
         return 3 if any(head is not None and is_grey(head) is False for head in heads) else 1
 
@@ -149,7 +153,7 @@ class ParquetSource:
         """Number of the row group that holds row `index`."""
         return bisect.bisect_right(self.groups, index, key=lambda group: group.end)
 
-    def read(self, index: int, size: int) -> tuple[UInt8Array, int]:
+    def read(self, index: int, size: Resolution) -> tuple[UInt8Array, int]:
         name, encoded = self.name_of(index), self._encoded(index)
         if encoded is None:
             raise BrokenImage(name, "the row holds no image bytes")

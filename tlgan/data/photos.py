@@ -1,4 +1,4 @@
-"""Random square crops of scikit-learn's two colour photographs: a temple in China and a flower, 427x640 px each.
+"""Random crops of scikit-learn's two colour photographs: a temple in China and a flower, 427x640 px each.
 
 Crops of one photograph overlap, so `split` separates crops but not what they show.
 """
@@ -15,13 +15,14 @@ from tlgan.data.image import fit
 from tlgan.data.select import random_keys
 from tlgan.data.source import TooSmall, UInt8Array
 from tlgan.recipe import DataSpec
+from tlgan.shapes import Resolution, sides
 
 _CROP_STREAM = 5
 SMALLEST = 64  # px; smaller crops show only texture
 
 
 class Photos:
-    """`spec.crops` crops, the photographs in turn; sides log-uniform from 64 px (or the resolution) to 427 px."""
+    """`spec.crops` crops, the photographs in turn; longer sides log-uniform from 64 px (or the resolution) to 427 px."""
 
     channels = 3
     parallel = True
@@ -43,17 +44,20 @@ class Photos:
     def name_of(self, index: int) -> str:
         return f"crop {index} of {self.label_names[index % 2]}.jpg"
 
-    def read(self, index: int, size: int) -> tuple[UInt8Array, int]:
+    def read(self, index: int, size: Resolution) -> tuple[UInt8Array, int]:
         label = index % 2
         photo = self._photos[label]
-        largest = min(photo.size)
-        if size > largest:
+        height, width = sides(size)
+        asked = max(height, width)
+        largest = min(photo.width * asked // width, photo.height * asked // height)  # of the longer side
+        if asked > largest:
             raise TooSmall(f"{self.label_names[label]}.jpg", *photo.size)
         scale, x, y = (float(word) / 2**64 for word in random_keys(3, self._seed, _CROP_STREAM, index))
-        smallest = max(SMALLEST, size)
+        smallest = min(max(SMALLEST, asked), largest)
         side = round(smallest * (largest / smallest) ** scale) if largest > smallest else largest
-        left, top = round(x * (photo.width - side)), round(y * (photo.height - side))
-        return fit(photo.crop((left, top, left + side, top + side)), size, 3), label
+        across, down = round(side * width / asked), round(side * height / asked)
+        left, top = round(x * (photo.width - across)), round(y * (photo.height - down))
+        return fit(photo.crop((left, top, left + across, top + down)), size, 3), label
 
     def fingerprint(self) -> dict[str, Any]:
         return {"scikit-learn": version("scikit-learn"), "crops": self._count, "seed": self._seed}

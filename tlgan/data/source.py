@@ -11,6 +11,7 @@ import numpy.typing as npt
 from tlgan.errors import DataError
 from tlgan.recipe import DataSpec
 from tlgan.registry import SOURCES
+from tlgan.shapes import Resolution
 
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
@@ -39,7 +40,7 @@ class TooSmall(Exception):
 class Source(Protocol):
     """A finite, ordered collection of images. Built as `cls(spec)`; building it opens and lists, but decodes nothing.
 
-    `channels`     1 or 3, as the images are.
+    `channels`     1 or 3, as the images are; 2 or 4 where the spec asks for alpha and the images may have it.
     `label_names`  the name of label k at position k; empty when there are no labels.
     `parallel`     `read` may be called from several threads and gains from it (decoders release Python's lock).
     `own_split`    `spec.split` chose among parts that the dataset itself comes with; it must not be split again.
@@ -59,8 +60,8 @@ class Source(Protocol):
     def name_of(self, index: int) -> str:
         """What a person would call the image: a file's path, a character and its font."""
 
-    def read(self, index: int, size: int) -> tuple[UInt8Array, int]:
-        """uint8 `[channels, size, size]` and the label (-1: none). Raises `BrokenImage`, `TooSmall`."""
+    def read(self, index: int, size: Resolution) -> tuple[UInt8Array, int]:
+        """uint8 `[channels, height, width]` and the label (-1: none). Raises `BrokenImage`, `TooSmall`."""
 
     def fingerprint(self) -> dict[str, Any]:
         """JSON-able facts that change whenever the images may have changed. Cheap: nothing is decoded."""

@@ -19,10 +19,11 @@ from PIL import Image
 
 from tlgan.data import cache_root
 from tlgan.data.cache import only_one
-from tlgan.data.image import GREY_MODES, fit
+from tlgan.data.image import ALPHA, GREY_MODES, fit
 from tlgan.data.source import NO_LABEL, BrokenImage, UInt8Array
 from tlgan.errors import DataError, did_you_mean
 from tlgan.recipe import DataSpec
+from tlgan.shapes import Resolution
 
 # Arguments without which a dataset can't be built, chosen so that the name alone is enough.
 _FIXED: dict[str, dict[str, Any]] = {"EMNIST": {"split": "balanced"}}
@@ -46,6 +47,7 @@ class Torchvision:
 
     def __init__(self, spec: DataSpec) -> None:
         self._split, self._download = spec.split, spec.download
+        self._alpha = spec.channels if spec.channels in ALPHA else None
         self.name = (spec.source or "").partition(":")[2]
         self.root = Path(spec.path).expanduser() if spec.path else cache_root() / "torchvision"
         self._class = dataset_class(self.name)
@@ -92,6 +94,8 @@ class Torchvision:
 
     @cached_property
     def channels(self) -> int:
+        if self._alpha:
+            return self._alpha
         return 1 if self._item(0)[0].mode in GREY_MODES else 3
 
     @cached_property
@@ -112,7 +116,7 @@ class Torchvision:
     def name_of(self, index: int) -> str:
         return f"{self.name} {index}"
 
-    def read(self, index: int, size: int) -> tuple[UInt8Array, int]:
+    def read(self, index: int, size: Resolution) -> tuple[UInt8Array, int]:
         picture, target = self._item(index)
         known = _is_label(target) and 0 <= int(target) < len(self.label_names)
         return fit(picture, size, self.channels), int(target) if known else NO_LABEL

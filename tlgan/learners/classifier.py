@@ -163,7 +163,11 @@ def load_rows(dataset: Dataset, rows: np.ndarray) -> Tensor:
 def _build(recipe: ClassifierRecipe, dataset: Dataset) -> ConvNet:
     spec = recipe.model
     classes = max(len(dataset.label_names), int(dataset.labels.max()) + 1)
-    shape = {"resolution": dataset.images.shape[-1], "channels": dataset.images.shape[1]}
+    if dataset.channels not in (1, 3):
+        raise DataError(
+            f"a classifier reads images of 1 or 3 channels; received {dataset.channels}", hint="set data.channels to 3"
+        )
+    shape = {"resolution": dataset.resolution, "channels": dataset.channels}
     with seeded(recipe.train.seed):
         network = registry.CLASSIFIERS.load(spec.arch)(
             **shape, classes=classes, width=spec.width, features=spec.features

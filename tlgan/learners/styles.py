@@ -31,9 +31,7 @@ def style_inputs(G: Network, recipe: Recipe, world: World, position: int, count:
         return world.slice(rows).to(world.device)
 
     rng = generator(seed, "noise", position)
-    inputs: dict[str, Any] = {
-        "noise": [own(torch.randn(total, 1, side, side, generator=rng)) for side in G.noise_sizes]
-    }
+    inputs: dict[str, Any] = {"noise": [own(torch.randn(total, 1, *size, generator=rng)) for size in G.noise_sizes]}
     if recipe.train.style_mixing:
         rng = generator(seed, "mixing", position)
         last = G.style_count

@@ -15,6 +15,7 @@ from tlgan.artifact import load_network
 from tlgan.errors import BackendError, DataError, NotFound, SpecError
 from tlgan.metrics.features import CHUNK, Extractor, check_images
 from tlgan.recipe import canonical_json
+from tlgan.shapes import sides
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 
@@ -69,14 +70,14 @@ class ClassifierFeatures:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 [N, 1 or 3, H, W] to float32 [N, F] on the CPU."""
+        """uint8 [N, 1 to 4, H, W] to float32 [N, F] on the CPU."""
         parts = [self._features(self._prepare(part)).float().cpu() for part in check_images(images).split(CHUNK)]
         return torch.cat(parts)
 
     def _prepare(self, images: Tensor) -> Tensor:
         x = to_channels(images.to(self.device).float(), self._channels)
-        if x.shape[-2:] != (self._size, self._size):
-            x = F.interpolate(x, size=(self._size, self._size), mode="bilinear", antialias=True, align_corners=False)
+        if x.shape[-2:] != sides(self._size):
+            x = F.interpolate(x, size=sides(self._size), mode="bilinear", antialias=True, align_corners=False)
         return x / 127.5 - 1
 
 
@@ -108,13 +109,19 @@ class InceptionFeatures:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 [N, 1 or 3, H, W] to float32 [N, 2048] on the CPU. RGB goes in as it is, grey is repeated."""
-        images = check_images(images).expand(-1, 3, -1, -1)
+        """uint8 [N, 1 to 4, H, W] to float32 [N, 2048] on the CPU. RGB goes in as it is, grey is repeated, alpha is over white."""
+        images = check_images(images)
+        if images.shape[1] in (2, 4):
+            images = to_channels(images.float(), 3).round().to(torch.uint8)
+        images = images.expand(-1, 3, -1, -1)
         return torch.cat([self._network(part.to(self.device))[0].cpu() for part in images.split(64)])
 
 
 def to_channels(x_nchw: Tensor, channels: int) -> Tensor:
-    """Grey repeated to RGB, RGB weighted to grey; float in and out."""
+    """Grey repeated to RGB, RGB weighted to grey; alpha, the last of 2 or 4 channels, over white. Floats of 0 to 255."""
+    if x_nchw.shape[1] in (2, 4):
+        colour, share = x_nchw[:, :-1], x_nchw[:, -1:] / 255
+        x_nchw = colour * share + 255 * (1 - share)
     if x_nchw.shape[1] == channels:
         return x_nchw
     if channels == 3:

@@ -73,10 +73,10 @@ def check_features(real: np.ndarray, fake: np.ndarray, *, at_least: int) -> tupl
 
 
 def check_images(images: Tensor, what: str = "images") -> Tensor:
-    """`images` itself when it is uint8 [N, 1 or 3, H, W]. Raises `DataError` otherwise."""
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+    """`images` itself when it is uint8 [N, 1 to 4, H, W]. Raises `DataError` otherwise."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 2, 3, 4):
         raise DataError(
-            f"{what}: expected uint8 [N, 1 or 3, H, W]; received {str(images.dtype).removeprefix('torch.')} "
+            f"{what}: expected uint8 [N, 1 to 4, H, W]; received {str(images.dtype).removeprefix('torch.')} "
             f"{list(images.shape)}"
         )
     return images

@@ -15,9 +15,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils import parametrizations
 
+from tlgan.shapes import Resolution, longer
 
-def level_widths(resolution: int, width: int) -> dict[int, int]:
-    """Channels at each level: `width` at the image side, doubled a level, at most 8 times. {4: 4w, 8: 2w, 16: w} at 32 px."""
+
+def level_widths(resolution: Resolution, width: int) -> dict[int, int]:
+    """Channels at each level: `width` at the image side, doubled a level, at most 8 times. {4: 4w, 8: 2w, 16: w} at 32 px.
+
+    Levels are counted and named by the longer side.
+    """
+    resolution = longer(resolution)
     levels, size = {}, resolution // 2
     while size >= 4:
         levels[size] = min(width * resolution // (2 * size), 8 * width)

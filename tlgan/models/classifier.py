@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from tlgan.errors import DataError
 from tlgan.models.blocks import Network
 from tlgan.registry import blocks_at
+from tlgan.shapes import Resolution, sides
 
 
 class ConvNet(Network):
-    """Images `[N, C, resolution, resolution]` in [-1, 1] to logits `[N, K]`.
+    """Images `[N, C, height, width]` in [-1, 1] to logits `[N, K]`.
 
     `blocks` holds all parameters, from the image side: `conv1`, `conv2`, ... (each halves the side and doubles the
     width, up to 8 times), `embed`, `head`. `config` rebuilds the network: `ConvNet(**network.config)`.
@@ -26,9 +27,11 @@ class ConvNet(Network):
 
     arch, role = "convnet", "C"
 
-    def __init__(self, *, resolution: int, channels: int, classes: int, width: int = 32, features: int = 64) -> None:
+    def __init__(
+        self, *, resolution: Resolution, channels: int, classes: int, width: int = 32, features: int = 64
+    ) -> None:
         super().__init__()
-        if resolution < 8:
+        if min(sides(resolution)) < 8:
             raise DataError(f"the classifier is built for images of 8 px and more; received {resolution} px")
         self.config = {
             "resolution": resolution,

@@ -23,7 +23,7 @@ _TAPS = {
 
 
 class MapToPoint(nn.Conv2d):
-    """`[N, C, k, k] -> [N, out, 1, 1]` with a kernel of side k, without padding: a matrix product, up to ten times faster."""
+    """`[N, C, h, w] -> [N, out, 1, 1]` with a kernel of that size, without padding: a matrix product, up to ten times faster."""
 
     def forward(self, h_nchw: Tensor) -> Tensor:
         rows, weight = h_nchw.permute(0, 2, 3, 1).flatten(1), self.weight.permute(0, 2, 3, 1).flatten(1)
@@ -31,7 +31,7 @@ class MapToPoint(nn.Conv2d):
 
 
 class PointToMap(nn.ConvTranspose2d):
-    """`[N, C, 1, 1] -> [N, out, k, k]` with a kernel of side k, without padding and bias: a matrix product, laid out NHWC."""
+    """`[N, C, 1, 1] -> [N, out, h, w]` with a kernel of that size, without padding and bias: a matrix product, laid out NHWC."""
 
     def forward(self, z_nchw: Tensor, output_size: list[int] | None = None) -> Tensor:
         inputs, outputs, height, width = self.weight.shape

@@ -10,25 +10,26 @@ from torch import Tensor, nn
 
 from tlgan.models.blocks import BatchNorm2d, Network, level_widths, spectral
 from tlgan.models.convolutions import FromImage, MapToPoint, PointToMap, ToImage
+from tlgan.shapes import Resolution, base_of, longer
 
 
 class Generator(Network):
-    """Latents `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1]."""
+    """Latents `[N, latent_dim]` to images `[N, channels, height, width]` in [-1, 1]."""
 
     arch, role = "dcgan", "G"
 
-    def __init__(self, *, resolution: int, channels: int, width: int, latent_dim: int) -> None:
+    def __init__(self, *, resolution: Resolution, channels: int, width: int, latent_dim: int) -> None:
         super().__init__()
         self.config = {"resolution": resolution, "channels": channels, "width": width, "latent_dim": latent_dim}
         self.latent_dim = latent_dim
         widths = level_widths(resolution, width)
-        first = PointToMap(latent_dim, widths[4], 4, bias=False)
+        first = PointToMap(latent_dim, widths[4], base_of(resolution), bias=False)
         self.blocks = nn.ModuleDict({"b4": _normalised(first, widths[4])})
         for size in list(widths)[1:]:
             up = nn.ConvTranspose2d(widths[size // 2], widths[size], 4, 2, 1, bias=False)
             self.blocks[f"b{size}"] = _normalised(up, widths[size])
-        last = ToImage(widths[resolution // 2], channels, 4, 2, 1)
-        self.blocks[f"b{resolution}"] = nn.Sequential(last, nn.Tanh())
+        last = ToImage(widths[longer(resolution) // 2], channels, 4, 2, 1)
+        self.blocks[f"b{longer(resolution)}"] = nn.Sequential(last, nn.Tanh())
         self.apply(initialise)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -39,11 +40,11 @@ class Generator(Network):
 
 
 class Discriminator(Network):
-    """Images `[N, channels, resolution, resolution]` in [-1, 1] to logits `[N]`."""
+    """Images `[N, channels, height, width]` in [-1, 1] to logits `[N]`."""
 
     arch, role = "dcgan", "D"
 
-    def __init__(self, *, resolution: int, channels: int, width: int, spectral_norm: bool) -> None:
+    def __init__(self, *, resolution: Resolution, channels: int, width: int, spectral_norm: bool) -> None:
         super().__init__()
         self.config = {"resolution": resolution, "channels": channels, "width": width, "spectral_norm": spectral_norm}
         widths = level_widths(resolution, width)
@@ -53,7 +54,7 @@ class Discriminator(Network):
             conv = (nn.Conv2d if self.blocks else FromImage)(previous, widths[size], 4, 2, 1)
             self.blocks[f"b{size * 2}"] = nn.Sequential(conv, nn.LeakyReLU(0.2, inplace=True))
             previous = widths[size]
-        self.blocks["b4"] = nn.Sequential(MapToPoint(previous, 1, 4))
+        self.blocks["b4"] = nn.Sequential(MapToPoint(previous, 1, base_of(resolution)))
         self.apply(initialise)
         for block in self.blocks.values():
             spectral(block[0], spectral_norm)

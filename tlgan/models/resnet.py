@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tlgan.models.blocks import BatchNorm2d, Network, level_widths, spectral
+from tlgan.shapes import Resolution, base_of, longer
 
 
 class UpBlock(nn.Module):
@@ -29,32 +30,32 @@ class UpBlock(nn.Module):
 
 
 class FromLatent(nn.Module):
-    def __init__(self, latent_dim: int, outputs: int) -> None:
+    def __init__(self, latent_dim: int, outputs: int, base: tuple[int, int]) -> None:
         super().__init__()
-        self.outputs = outputs
-        self.linear = nn.Linear(latent_dim, outputs * 16)
+        self.shape = (outputs, *base)
+        self.linear = nn.Linear(latent_dim, outputs * base[0] * base[1])
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.linear(z).view(-1, self.outputs, 4, 4)
+        return self.linear(z).view(-1, *self.shape)
 
 
 class Generator(Network):
-    """Latents `[N, latent_dim]` to images `[N, channels, resolution, resolution]` in [-1, 1]."""
+    """Latents `[N, latent_dim]` to images `[N, channels, height, width]` in [-1, 1]."""
 
     arch, role = "resnet", "G"
 
-    def __init__(self, *, resolution: int, channels: int, width: int, latent_dim: int) -> None:
+    def __init__(self, *, resolution: Resolution, channels: int, width: int, latent_dim: int) -> None:
         super().__init__()
         self.config = {"resolution": resolution, "channels": channels, "width": width, "latent_dim": latent_dim}
         self.latent_dim = latent_dim
         widths = level_widths(resolution, width)
         sizes = list(widths)
-        self.blocks = nn.ModuleDict({"b4": FromLatent(latent_dim, widths[4])})
+        self.blocks = nn.ModuleDict({"b4": FromLatent(latent_dim, widths[4], base_of(resolution))})
         for size in sizes[1:]:
             self.blocks[f"b{size}"] = UpBlock(widths[size // 2], widths[size])
         top = widths[sizes[-1]]
         to_image = [BatchNorm2d(top), nn.ReLU(inplace=True), nn.Conv2d(top, channels, 3, padding=1), nn.Tanh()]
-        self.blocks[f"b{resolution}"] = nn.Sequential(UpBlock(top, top), *to_image)
+        self.blocks[f"b{longer(resolution)}"] = nn.Sequential(UpBlock(top, top), *to_image)
         self.apply(initialise)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -100,18 +101,18 @@ class Head(nn.Module):
 
 
 class Discriminator(Network):
-    """Images `[N, channels, resolution, resolution]` in [-1, 1] to logits `[N]`."""
+    """Images `[N, channels, height, width]` in [-1, 1] to logits `[N]`."""
 
     arch, role = "resnet", "D"
 
-    def __init__(self, *, resolution: int, channels: int, width: int, spectral_norm: bool) -> None:
+    def __init__(self, *, resolution: Resolution, channels: int, width: int, spectral_norm: bool) -> None:
         super().__init__()
         self.config = {"resolution": resolution, "channels": channels, "width": width, "spectral_norm": spectral_norm}
         widths = level_widths(resolution, width)
         self.blocks = nn.ModuleDict()
         previous = channels
         for size in reversed(widths):
-            first = size * 2 == resolution
+            first = size * 2 == longer(resolution)
             block = DownBlock(previous, widths[size], down=True, first=first, sn=spectral_norm)
             self.blocks[f"b{size * 2}"] = block
             previous = widths[size]

@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from tlgan.models import fir
 from tlgan.models.blocks import Network
 from tlgan.models.stylegan2_layers import EPS, Conv, Dense, StyledConv, ToImage, minibatch_deviation
+from tlgan.shapes import Resolution, base_of, longer
 
 AVERAGE_DECAY = 0.995
 
 
-def widths(resolution: int, width: int, max_width: int) -> dict[int, int]:
+def widths(resolution: Resolution, width: int, max_width: int) -> dict[int, int]:
     """Channels at each level. {4: 512, ..., 64: 256, 128: 128, 256: 64} at 256 px, width 64, max_width 512."""
-    sizes = [4 << k for k in range(resolution.bit_length() - 2)]
-    return {size: min(width * (resolution // size), max_width) for size in sizes}
+    side = longer(resolution)
+    sizes = [4 << k for k in range(side.bit_length() - 2)]
+    return {size: min(width * (side // size), max_width) for size in sizes}
 
 
 class Mapping(nn.Module):
@@ -55,11 +57,12 @@ class Mapping(nn.Module):
 class SynthesisBlock(nn.Module):
     """One level: (up-)convolutions and the picture so far, enlarged, plus this level's share."""
 
-    def __init__(self, inputs: int, outputs: int, style: int, size: int, channels: int) -> None:
+    def __init__(self, inputs: int, outputs: int, style: int, size: tuple[int, int], channels: int) -> None:
+        """`size`: height and width of the level's pictures."""
         super().__init__()
-        self.first = size == 4
+        self.first = max(size) == 4
         if self.first:
-            self.const = nn.Parameter(torch.randn(outputs, 4, 4))
+            self.const = nn.Parameter(torch.randn(outputs, *size))
         else:
             self.conv0 = StyledConv(inputs, outputs, style, size, up=True)
         self.conv1 = StyledConv(outputs, outputs, style, size, up=False)
@@ -80,7 +83,7 @@ class SynthesisBlock(nn.Module):
 
 
 class Generator(Network):
-    """Latents `[N, latent_dim]` to images `[N, channels, resolution, resolution]`, mostly in [-1, 1]."""
+    """Latents `[N, latent_dim]` to images `[N, channels, height, width]`, mostly in [-1, 1]."""
 
     arch, role = "stylegan2", "G"
     equalised = True
@@ -88,7 +91,7 @@ class Generator(Network):
     def __init__(
         self,
         *,
-        resolution: int,
+        resolution: Resolution,
         channels: int,
         width: int,
         latent_dim: int,
@@ -108,9 +111,10 @@ class Generator(Network):
         }
         self.latent_dim = latent_dim
         self.blocks = nn.ModuleDict({"mapping": Mapping(latent_dim, style_dim, mapping_layers)})
-        previous = 0
+        previous, base = 0, base_of(resolution)
         for size, outputs in widths(resolution, width, max_width).items():
-            self.blocks[f"b{size}"] = SynthesisBlock(previous, outputs, style_dim, size, channels)
+            here = (base[0] * size // 4, base[1] * size // 4)
+            self.blocks[f"b{size}"] = SynthesisBlock(previous, outputs, style_dim, here, channels)
             previous = outputs
         set_clamp(self, clamp)
 
@@ -124,9 +128,9 @@ class Generator(Network):
         return sum(len(block.convs) for block in self.levels) + 1
 
     @property
-    def noise_sizes(self) -> list[int]:
-        """Side of each convolution's noise, in order."""
-        return [conv.noise.shape[0] for block in self.levels for conv in block.convs]
+    def noise_sizes(self) -> list[tuple[int, int]]:
+        """Height and width of each convolution's noise, in order."""
+        return [tuple(conv.noise.shape) for block in self.levels for conv in block.convs]
 
     def styles(self, z: Tensor, truncation: float = 1.0) -> Tensor:
         """`[N, latent_dim] -> [N, style_count, style_dim]`; `truncation` draws styles towards the average."""
@@ -188,10 +192,10 @@ class DownBlock(nn.Module):
 class Head(nn.Module):
     """Minibatch deviation (in eval mode with the authors' groups), a convolution and two dense layers to one logit."""
 
-    def __init__(self, inputs: int) -> None:
+    def __init__(self, inputs: int, base: tuple[int, int]) -> None:
         super().__init__()
         self.conv = Conv(inputs + 1, inputs, 3)
-        self.dense = Dense(inputs * 16, inputs, active=True)
+        self.dense = Dense(inputs * base[0] * base[1], inputs, active=True)
         self.out = Dense(inputs, 1)
 
     def forward(self, x: Tensor, parts: int) -> Tensor:
@@ -200,13 +204,13 @@ class Head(nn.Module):
 
 
 class Discriminator(Network):
-    """Images `[N, channels, resolution, resolution]` to logits `[N]`. A logit depends on the group the image is in."""
+    """Images `[N, channels, height, width]` to logits `[N]`. A logit depends on the group the image is in."""
 
     arch, role = "stylegan2", "D"
     equalised = looks_at_batch = True
 
     def __init__(
-        self, *, resolution: int, channels: int, width: int, max_width: int = 512, clamp: float | None = None
+        self, *, resolution: Resolution, channels: int, width: int, max_width: int = 512, clamp: float | None = None
     ) -> None:
         super().__init__()
         self.config = {"resolution": resolution, "channels": channels, "width": width}
@@ -214,9 +218,9 @@ class Discriminator(Network):
         at = widths(resolution, width, max_width)
         self.blocks = nn.ModuleDict()
         for size in sorted(at, reverse=True)[:-1]:
-            reads = channels if size == resolution else None
+            reads = channels if size == longer(resolution) else None
             self.blocks[f"b{size}"] = DownBlock(reads, at[size], at[size // 2])
-        self.blocks["b4"] = Head(at[4])
+        self.blocks["b4"] = Head(at[4], base_of(resolution))
         set_clamp(self, clamp)
 
     def forward(self, x: Tensor, parts: int = 1) -> Tensor:

@@ -71,13 +71,13 @@ class StyledConv(nn.Module):
     Then noise, bias, leaky ReLU. `up` doubles the sides. `[N, i, s, s], [N, w] -> [N, o, s or 2s, ...]`
     """
 
-    def __init__(self, inputs: int, outputs: int, style: int, size: int, *, up: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, style: int, size: tuple[int, int], *, up: bool) -> None:
         super().__init__()
         self.affine = Dense(style, inputs, bias=1.0)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.noise_strength = nn.Parameter(torch.zeros(()))
-        self.register_buffer("noise", torch.randn(size, size))
+        self.register_buffer("noise", torch.randn(*size))
         self.up = up
         self.clamp: float | None = None
 

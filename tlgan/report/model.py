@@ -149,7 +149,7 @@ class DataFacts(Part):
 
     name: str
     count: int
-    resolution: int | None = None
+    resolution: int | list[int] | None = None
     channels: int | None = None
     digest: str | None = None
     labels: dict[str, int] | None = None

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from tlgan import shapes
 from tlgan.report.html import Html, count, duration, el, moment, number, picture, short, zoomable
 from tlgan.report.lineage import lineage_svg
 from tlgan.report.model import (
@@ -260,8 +261,8 @@ def data(report: ReportData) -> Html | None:
 
 
 def dataset(facts: DataFacts) -> Html:
-    size = f"{facts.resolution} × {facts.resolution} px" if facts.resolution else None
-    colour = {1: "grey", 3: "RGB"}.get(facts.channels or 0)
+    size = f"{shapes.text(facts.resolution).replace('x', ' × ')} px" if facts.resolution else None
+    colour = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGB and alpha"}.get(facts.channels or 0)
     line = ", ".join(w for w in (count(facts.count, "image"), size, colour) if w)
     labels = None
     if facts.labels:

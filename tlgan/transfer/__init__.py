@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tlgan import registry
 from tlgan.artifact import load_network
+from tlgan.data.image import ALPHA
 from tlgan.models import build_network
 from tlgan.models.blocks import Network
 from tlgan.recipe import Recipe, TransferSpec
@@ -78,10 +79,11 @@ def _adapt(source: Network, which: str, channels: int, seed: int, coverage: Cove
     own, theirs = network.state_dict(), source.state_dict()
     matched: dict[str, Tensor] = {}
     reshaped: dict[str, Tensor] = {}
+    writers = sum(own[name].dim() == 1 and own[name].shape != theirs[name].shape for name in own if name in theirs)
     for name in (name for name in own if name in theirs):
         if own[name].shape == theirs[name].shape:
             matched[name] = theirs[name]
-        elif (fitted := _fit_channels(theirs[name], own[name].shape, source)) is not None:
+        elif (fitted := fit_channels(theirs[name], own[name].shape, source, 1 / max(writers, 1))) is not None:
             reshaped |= {name: fitted, **_spectral_vectors(name, fitted)}
     network.load_state_dict({**own, **matched, **reshaped})
     coverage.matched[which] = len(matched.keys() - reshaped.keys())
@@ -99,20 +101,31 @@ def _spectral_vectors(name: str, weight: Tensor) -> dict[str, Tensor]:
     return {f"{module}.0._u": u[:, 0].contiguous(), f"{module}.0._v": v[0].contiguous()}
 
 
-def _fit_channels(tensor: Tensor, shape: torch.Size, source: Network) -> Tensor | None:
-    """A weight or bias with its image channels averaged (3 to 1) or repeated (1 to 3); None when it can't be made to fit.
+def fit_channels(tensor: Tensor, shape: torch.Size, source: Network, opaque: float) -> Tensor | None:
+    """A weight or bias for other image channels; None when it can't be made to fit.
 
-    Grey images give about the same response before and after: a reading layer's weights are scaled by old / new channels,
-    by its root where the layer itself scales (under spectral normalisation, that response times a constant).
+    Colours are averaged (3 to 1) or repeated (1 to 3). Grey images give about the same response before and after: a reading
+    layer's weights are scaled by old / new channels, by its root where the layer itself scales (under spectral
+    normalisation, that response times a constant). Alpha, the last of 2 or 4 channels, is taken over; where the parent has
+    none, D begins without looking at it and G draws it nearly opaque (`opaque`: the share of each bias that it is made of).
     """
     differing = [axis for axis, (a, b) in enumerate(zip(tensor.shape, shape, strict=False)) if a != b]
     if tensor.dim() != len(shape) or len(differing) != 1 or (source.role == "D" and tensor.dim() == 1):
         return None  # nothing of one dimension in D counts image channels
     axis = differing[0]
     old, new = tensor.shape[axis], shape[axis]
-    if {old, new} != {1, 3}:
+    if not {old, new} <= {1, 2, 3, 4}:
         return None
-    scale = 1.0
-    if source.role == "D":
-        scale = (old / new) ** (0.5 if source.equalised else 1.0)
-    return tensor.mean(axis, keepdim=True).repeat_interleave(new, axis) * scale
+    colours, wanted = (count - (count in ALPHA) for count in (old, new))
+    own_scale = (new / old) ** 0.5 if source.role == "D" and source.equalised else 1.0
+    colour = tensor.narrow(axis, 0, colours)
+    if colours != wanted:
+        colour = colour.mean(axis, keepdim=True).repeat_interleave(wanted, axis)
+    scale = own_scale * colours / wanted if source.role == "D" else 1.0
+    if new not in ALPHA:
+        return colour * scale
+    if old in ALPHA:
+        alpha = tensor.narrow(axis, colours, 1) * own_scale
+    else:
+        alpha = torch.full_like(colour.narrow(axis, 0, 1), opaque if tensor.dim() == 1 else 0.0)
+    return torch.cat([colour * scale, alpha], axis)
