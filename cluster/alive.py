@@ -14,6 +14,7 @@ import os
 import socket
 import threading
 import uuid
+from datetime import datetime
 
 from cluster.runs import RunRecord
 from cluster.store.base import Store
@@ -53,6 +54,12 @@ class Heartbeat:
             self.store.put(self.key, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode())
         except BackendError as error:
             log.warning("no sign of life could be given: %s", error)
+
+
+def last_sign(store: Store, record: RunRecord) -> datetime | None:
+    """When the attempt that `record` tells of gave its last sign, by the server's clock. Only reads."""
+    sign = store.head(_key(record.id, record.attempt))
+    return sign.modified if sign else None
 
 
 def seconds_since_sign(store: Store, record: RunRecord) -> float | None:

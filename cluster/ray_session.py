@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
+from cluster.code import PACKAGES, VARIABLE
 from cluster.room import Node, check_fits
 from cluster.sections import ResourcesSpec
 from tlgan.errors import BackendError
@@ -113,7 +114,12 @@ class RaySession:
 
     def _init(self, ray: Any) -> None:
         if self.address:
-            ray.init(address=self.address, log_to_driver=False, logging_level=logging.WARNING)
+            ray.init(
+                address=self.address,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                runtime_env=_code_for_workers(),
+            )
             return
         self._folder = Path(tempfile.mkdtemp(prefix="tlgan-ray-", dir="/tmp"))  # paths of its sockets must be short
         ray.init(
@@ -189,6 +195,12 @@ def check_answers(address: str) -> None:
             f"can't reach the Ray cluster at {address}: {error.strerror or error}",
             hint="is it running? Without RAY_ADDRESS a local Ray is started",
         ) from None
+
+
+def _code_for_workers() -> dict[str, list[str]] | None:
+    """A submitted run's own code, which Ray unpacks on every node; without it, what the nodes have installed."""
+    folder = os.environ.get(VARIABLE)
+    return {"py_modules": [str(Path(folder) / package) for package in PACKAGES]} if folder else None
 
 
 def this_machine() -> Node:

@@ -6,6 +6,9 @@ runs/<run>/grids/<nimg>.png            samples on fixed latents
 runs/<run>/draft-<attempt>.json        what the training made, before it is published; see `cluster.drafts`
 runs/<run>/alive/<attempt>.json        signs of life; see `cluster.alive`
 runs/<run>/checkpoints/...             see `cluster.checkpoints`
+runs/<run>/logs/<source>/...           what its processes print; see `cluster.logs`
+runs/<run>/submissions/<id>.json       what a detached driver starts from; see `cluster.submission`
+runs/<run>/same.json                   below the id that an identity gives: the submitted run that did it
 runs/<run>/trials/<n>/...              the same again for each trial of a sweep
 """
 
@@ -39,7 +42,10 @@ _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,120}")
 
 
 class RunRecord(BaseModel):
-    """`inputs` maps a role to the artifact's pinned reference and digest; `outputs` are published artifacts."""
+    """`inputs` maps a role to the artifact's pinned reference and digest; `outputs` are published artifacts.
+
+    `submission`: how and where a detached run was started; see `cluster.submission`. `failure`: code, exit code and hint.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -62,6 +68,8 @@ class RunRecord(BaseModel):
     process: str = ""
     version: str = ""
     versions: dict[str, str] = {}
+    submission: dict[str, Any] | None = None
+    failure: dict[str, Any] | None = None
 
     def summary(self) -> dict[str, Any]:
         """The fields that `ls --json` promises."""
@@ -226,13 +234,16 @@ def new_record(run_id: str, name: str, kind: str, **fields: Any) -> RunRecord:
 
 
 def birth_of(pid: int) -> str:
-    """What tells a process from a later one with its number; empty where the system does not say."""
+    """What tells a process from a later one with its number; empty where the system does not say.
+
+    `gone` for one that has ended and that its parent has not asked about yet.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
         return ""
-    return f"{boot[:8]}-{ticks}"
+    return "gone" if fields[0] in "ZX" else f"{boot[:8]}-{fields[19]}"
 
 
 def _parse(key: str, data: bytes) -> RunRecord:

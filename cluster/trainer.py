@@ -6,11 +6,15 @@ checkpoints, the results are in our store. Ray's own storage holds nothing but i
 
 from __future__ import annotations
 
+import os
+import socket
 import tempfile
 from dataclasses import asdict
 from typing import Any
 
+from cluster.code import root
 from cluster.events import Event, Follower
+from cluster.logs import captured
 from cluster.ray_session import RaySession
 from cluster.runs import Runs
 from cluster.sections import ResourcesSpec
@@ -78,8 +82,10 @@ def _worker(config: dict[str, Any]) -> None:
     runs = Runs(task.open_store())
     if runs.get_json(task.run, error_name(task)) is not None:
         return
+    store = task.open_store()
     try:
-        run_gan(task, TaskHooks(should_stop=stop_signal(task.open_store(), task.run)))
+        with captured(store, task.run, *_introduced()):
+            run_gan(task, TaskHooks(should_stop=stop_signal(store, task.run)))
     except TlganError as error:
         if not isinstance(error, BackendError):
             told = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
@@ -88,6 +94,15 @@ def _worker(config: dict[str, Any]) -> None:
             error, RunFailed
         ):  # divergence is seen by all ranks alike; anything else must end the others too
             raise
+
+
+def _introduced() -> tuple[str, str]:
+    """The source of this worker's log, and its first line."""
+    from ray.train import get_context
+
+    here = get_context()
+    rank, size = here.get_world_rank(), here.get_world_size()
+    return f"rank-{rank}", f"rank {rank} of {size} on {socket.gethostname()} (process {os.getpid()}), code in {root()}"
 
 
 def _own_gpu() -> str:

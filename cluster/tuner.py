@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import socket
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -15,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from cluster.code import root
 from cluster.job import SweepJob
+from cluster.logs import captured
 from cluster.ray_session import RaySession
 from cluster.runs import Runs
 from cluster.space import Space
@@ -165,8 +169,10 @@ def _run_trial(config: dict[str, Any], tasks: dict[str, dict[str, Any]], metric:
         tune.report({"nimg": nimg, **values})
 
     try:
-        if asked() or not run_gan(task, TaskHooks(measured=measured, should_stop=asked)):
-            raise RunStopped("stopped by a person")
+        about = f"trial {config['trial']} on {socket.gethostname()} (process {os.getpid()}), code in {root()}"
+        with captured(store, task.run, "rank-0", about):
+            if asked() or not run_gan(task, TaskHooks(measured=measured, should_stop=asked)):
+                raise RunStopped("stopped by a person")
     except Exception as error:
         Runs(store).put_json(task.run, error_name(task), {"message": str(error) or type(error).__name__})
         raise

@@ -17,9 +17,10 @@ from cluster.checkpoints import Checkpoints
 from cluster.events import EventWriter
 from cluster.fence import Fence
 from cluster.job import Job, TrainingJob
-from cluster.runs import RunRecord, new_record
+from cluster.runs import FINAL, RunRecord, new_record
 from cluster.stopping import stop_key
 from jobs.pin import Plan
+from jobs.resuming import refuse_changed
 from jobs.session import Session
 from tlgan.errors import BackendError, Conflict, NotFound, RunFailed, RunStopped, TlganError
 from tlgan.manifest import Manifest, now_utc
@@ -34,6 +35,7 @@ MODULES = {
     "generate": "jobs.kinds.generate",
     "pipeline": "jobs.pipeline",
 }
+SAME = "same.json"
 
 
 @dataclass
@@ -45,25 +47,35 @@ class Outcome:
     failure: TlganError | None = None
 
 
-def execute(job: Job, session: Session) -> RunRecord:
+@dataclass(frozen=True)
+class Given:
+    """The run that a job is to be, whatever its identity says: one that was submitted, or that goes on by `tlgan resume`."""
+
+    run_id: str
+    submission: str | None = None
+
+
+def execute(job: Job, session: Session, given: Given | None = None) -> RunRecord:
     """Runs `job` to its end and returns its record; a job that was done before is not run again.
 
-    Raises what made it impossible or made it fail; the record says the same.
+    Raises what made it impossible or made it fail; the record says the same. `given`: for a run that waits to begin.
     """
     if session.interrupted.is_set():
         raise RunStopped(f"{job.kind} {job.name} was not begun: stopped by a person")
     module = importlib.import_module(MODULES[job.kind])
     plan: Plan = module.prepare(job, session)
+    plan.given_id = given.run_id if given else None
     with session.alone(plan.run_id):
-        if cached := _cached(plan, session):
+        if cached := cached_run(plan, session):
+            _move_aliases(plan, session, cached)
             told = {"type": "cached", "name": job.name, "kind": job.kind, "outputs": cached.outputs}
             session.listener(cached.id, told)
-            return cached
-        return _run(plan, session, module)
+            return _adopt(plan, session, cached, given) if given else cached
+        return _run(plan, session, module, given)
 
 
-def _run(plan: Plan, session: Session, module: Any) -> RunRecord:
-    job, record = plan.job, _open(plan, session)
+def _run(plan: Plan, session: Session, module: Any, given: Given | None) -> RunRecord:
+    job, record = plan.job, _open(plan, session, given)
     tell = EventWriter(session.artifacts.store, record.id, lambda event: session.listener(record.id, event))
     tell({"type": "run", "state": "running", "name": job.name, "kind": job.kind, "inputs": plan.inputs})
     tell.flush()
@@ -72,7 +84,7 @@ def _run(plan: Plan, session: Session, module: Any) -> RunRecord:
             outcome: Outcome = module.perform(plan, session, record)
     except BaseException as error:
         try:
-            _close(record, session, tell, *_verdict(error))
+            _close(record, session, tell, *_verdict(error), failure=failure_of(error))
         except (BackendError, Conflict) as problem:  # what went wrong first is what counts
             log.warning("the end of run %s was not recorded: %s", record.id, problem)
         if isinstance(error, TlganError | KeyboardInterrupt):
@@ -80,15 +92,36 @@ def _run(plan: Plan, session: Session, module: Any) -> RunRecord:
         raise RunFailed(f"run {record.id} failed: {type(error).__name__}: {error}") from error
     outputs = [{"ref": m.ref, "digest": m.digest} for m in outcome.outputs]
     state, reason = ("succeeded", None) if outcome.failure is None else ("failed", outcome.failure.message)
-    record = _close(record, session, tell, state, reason, outputs=outputs, facts={**plan.facts, **outcome.facts})
+    failure = failure_of(outcome.failure) if outcome.failure else None
+    facts = {**plan.facts, **outcome.facts}
+    record = _close(record, session, tell, state, reason, outputs=outputs, facts=facts, failure=failure)
     if outcome.failure:
         raise outcome.failure
+    if plan.run_id != plan.own_id:
+        session.runs.put_json(plan.own_id, SAME, {"run": record.id})
     return record
 
 
-def _cached(plan: Plan, session: Session) -> RunRecord | None:
-    """The record of the same run, if it succeeded and what it made is still there. Its aliases are moved as a run would."""
-    found = session.runs.find(plan.run_id)
+def failure_of(error: BaseException) -> dict[str, Any] | None:
+    """What a record keeps of an error, besides its message. None for a stop, which is no failure."""
+    if isinstance(error, KeyboardInterrupt | RunStopped):
+        return None
+    if isinstance(error, TlganError):
+        return {"code": error.code, "exit_code": error.exit_code, "hint": error.hint}
+    return {"code": "internal", "exit_code": 1, "hint": None}
+
+
+def same_run(plan: Plan, session: Session) -> RunRecord | None:
+    """The record of a run of the same identity: its own, or that of a submitted one that did it."""
+    found = session.runs.find(plan.own_id)
+    if found is None and (other := session.runs.get_json(plan.own_id, SAME)):
+        found = session.runs.find(other["run"])
+    return found
+
+
+def cached_run(plan: Plan, session: Session) -> RunRecord | None:
+    """The record of the same run, if it succeeded and what it made is still there. Only reads."""
+    found = same_run(plan, session)
     if found is None or session.fresh or found.state != "succeeded" or plan.payload.get("never_cached"):
         return None
     if (valid := plan.payload.get("valid")) and not valid(plan, found):
@@ -97,18 +130,30 @@ def _cached(plan: Plan, session: Session) -> RunRecord | None:
         manifests = [session.artifacts.resolve(f"{o['ref'].partition('@')[0]}@{o['digest']}") for o in found.outputs]
     except NotFound:
         return None
+    return found if len(manifests) == len(found.outputs) else None
+
+
+def _move_aliases(plan: Plan, session: Session, found: RunRecord) -> None:
+    """Aliases go where they would if the run were run again now."""
+    refs = [f"{o['ref'].partition('@')[0]}@{o['digest']}" for o in found.outputs]
     if isinstance(plan.job, TrainingJob):
-        for manifest in manifests:
+        for manifest in map(session.artifacts.resolve, refs):
             for alias in ("latest", *plan.job.publishes.aliases):
                 current = session.artifacts.aliases(manifest.name).get(alias)
                 if current is None or current.digest != manifest.digest:
                     session.artifacts.move_alias(manifest.name, alias, manifest.digest)
     if repeat := plan.payload.get("repeat"):
         repeat(plan, session)
-    return found
 
 
-def _open(plan: Plan, session: Session) -> RunRecord:
+def _adopt(plan: Plan, session: Session, cached: RunRecord, given: Given) -> RunRecord:
+    """A submitted run that turned out to be done already: its record says so, with the same outputs."""
+    record = _open(plan, session, given)
+    done = {"state": "succeeded", "finished": now_utc(), "outputs": cached.outputs}
+    return session.runs.update(record.id, **done, facts={**cached.facts, "same_as": cached.id})
+
+
+def _open(plan: Plan, session: Session, given: Given | None = None) -> RunRecord:
     """A new record, or the old one of the same identity taken up again: the next attempt resumes from its checkpoint.
 
     Raises `Conflict` while the run is running, here or on another machine.
@@ -134,10 +179,14 @@ def _open(plan: Plan, session: Session) -> RunRecord:
     before: list[RunRecord] = []
 
     def taken_up(found: RunRecord) -> dict[str, Any]:
+        if given:
+            refuse_other_submission(found, given)
+            if found.attempt and not session.fresh:
+                refuse_changed(found, plan)
         _refuse_running(session, found, record)
         before[:] = [found]
-        kept = {"attempt": found.attempt + 1, "created": found.created, "reason": None, "finished": None, "outputs": []}
-        return {**record.model_dump(), **kept}
+        kept = {"attempt": found.attempt + 1, "created": found.created, "submission": found.submission}
+        return {**record.model_dump(), **kept, "reason": None, "finished": None, "outputs": [], "failure": None}
 
     taken = session.runs.revise(record.id, taken_up)
     Fence(session.artifacts.store, taken.id, taken.attempt).shut_out_older()
@@ -145,6 +194,16 @@ def _open(plan: Plan, session: Session) -> RunRecord:
     if before[0].state == "succeeded" or session.fresh:
         forget_progress(session, taken)
     return taken
+
+
+def refuse_other_submission(found: RunRecord, given: Given) -> None:
+    """Raises `Conflict` when the run was submitted again since, `RunStopped` when it was stopped before it began."""
+    if given.submission is None:
+        return
+    if (found.submission or {}).get("id") != given.submission:
+        raise Conflict(f"run {found.id} was submitted again meanwhile", hint=f"`tlgan show {found.id}` shows that one")
+    if found.state in FINAL:
+        raise RunStopped(f"run {found.id} is {found.state} already: {found.reason or 'nothing is left to do'}")
 
 
 def _refuse_running(session: Session, found: RunRecord, own: RunRecord) -> None:

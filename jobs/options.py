@@ -11,3 +11,9 @@ SetOption = Annotated[
     typer.Option("--set", "-s", metavar="PATH=VALUE", help="Change a field of the spec: train.kimg=8. Repeatable."),
 ]
 """`overrides: SetOption = None`: the texts go to `cluster.specfile.load_spec`."""
+
+OnOption = Annotated[
+    str | None,
+    typer.Option("--on", metavar="TARGET", help="A target of tlgan.yaml; default: TLGAN_TARGET, its defaults, local."),
+]
+"""`on: OnOption = None`: the name goes to `cluster.targets.open_target`."""

@@ -3,12 +3,11 @@ requests are refused. What is pinned here decides the identity of the run."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cluster.code import code_digest
 from cluster.job import ArtifactInput, ClassifierJob, Job, TrainingJob
 from cluster.task import dataset_of
 from jobs.session import Session
@@ -31,6 +30,7 @@ class Plan:
     facts: dict[str, Any] = field(default_factory=dict)
     recipe: Section | None = None
     payload: dict[str, Any] = field(default_factory=dict)  # of the kind; for `execute`: never_cached, valid, repeat
+    given_id: str | None = None  # of a run that was submitted, before its data was looked at
 
     @property
     def digest(self) -> str:
@@ -40,25 +40,17 @@ class Plan:
         return digest_of({**what, "inputs": inputs, "code": code_digest()})
 
     @property
-    def run_id(self) -> str:
+    def own_id(self) -> str:
+        """The id that the identity gives."""
         return f"{self.job.name}-{self.digest[:8]}"
+
+    @property
+    def run_id(self) -> str:
+        return self.given_id or self.own_id
 
     @property
     def inputs(self) -> dict[str, dict[str, str]]:
         return {p.role: {"ref": p.ref, "digest": p.digest} for p in self.parents}
-
-
-@lru_cache(maxsize=1)
-def code_digest() -> str:
-    """sha256 over the library's sources: another tlgan does not pass off old results as its own."""
-    import tlgan
-
-    root = Path(tlgan.__file__).parent
-    total = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        if "report" not in file.relative_to(root).parts:
-            total.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
-    return total.hexdigest()
 
 
 def pin_artifact(session: Session, wanted: ArtifactInput | str, role: str, kind: str) -> tuple[Manifest, Parent]:

@@ -70,8 +70,11 @@ def _data_of(text: str) -> dict[str, str]:
     return {"artifact": text}
 
 
-def run_attached(ctx: Context, job: Any, *, fresh: bool = False) -> Any:
-    """Runs `job` in this process and shows its progress; the first Ctrl-C asks it to stop, the second ends it."""
+def run_attached(ctx: Context, job: Any, *, fresh: bool = False, given: Any = None) -> Any:
+    """Runs `job` in this process and shows its progress; the first Ctrl-C asks it to stop, the second ends it.
+
+    `given`: a `jobs.execute.Given`, the run to go on with.
+    """
     artifacts = ctx.open_store()
     from jobs.execute import execute
     from jobs.progress import Progress
@@ -84,7 +87,7 @@ def run_attached(ctx: Context, job: Any, *, fresh: bool = False) -> Any:
             Session(artifacts, progress, fresh) as session,
             _polite(session.interrupted, ctx),
         ):
-            return execute(job, session)
+            return execute(job, session, given)
     except KeyboardInterrupt:
         if any(thread.name.startswith("stage ") for thread in threading.enumerate()):
             sys.stderr.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +13,9 @@ from jobs.output import Context, table
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cluster.runs import Runs
+    from cluster.runs import RunRecord, Runs
 
+WATCH_SECONDS = 2.0
 RunArgument = Annotated[str, typer.Argument(help="Id, its beginning, or a name (the newest run of it).")]
 
 
@@ -23,33 +25,76 @@ def _runs(ctx: Context) -> Runs:
     return Runs(ctx.open_store().store)
 
 
-def ls(ctx: Context) -> None:
+def ls(
+    ctx: Context,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on and show what changes, until Ctrl-C.")] = False,
+) -> None:
     """List the runs, newest first."""
-    records = _runs(ctx).list()
-    rows = [[r.id, r.kind, state_of(r), (r.started or "")[:19], " ".join(o["ref"] for o in r.outputs)] for r in records]
-    text = table(rows, ["RUN", "KIND", "STATE", "STARTED", "OUTPUTS"]) if rows else "no runs yet"
-    ctx.emit([r.summary() for r in records], text)
+    runs = _runs(ctx)
+    if watch:
+        return _watch(ctx, runs)
+    records = runs.list()
+    ctx.emit([r.summary() for r in records], _listing(runs, records))
+    return None
 
 
-def state_of(record: Any) -> str:
-    """The state, with a word when the process behind a running record is gone."""
-    gone = record.state == "running" and record.process_is_alive is False
-    return "running (its process is gone; run it again to resume)" if gone else str(record.state)
+def _listing(runs: Runs, records: list[RunRecord]) -> str:
+    from cluster.outcome import standing
+
+    rows = [
+        [r.id, r.kind, standing(runs.store, r).text, (r.started or "")[:19], " ".join(o["ref"] for o in r.outputs)]
+        for r in records
+    ]
+    return table(rows, ["RUN", "KIND", "STATE", "STARTED", "OUTPUTS"]) if rows else "no runs yet"
+
+
+def _watch(ctx: Context, runs: Runs) -> None:
+    """On a terminal the table, again and again; elsewhere a line for each run whose state has changed."""
+    from cluster.outcome import standing
+
+    live = sys.stdout.isatty() and not ctx.json
+    before: dict[str, str] = {}
+    while True:
+        records = runs.list()
+        states = {record.id: standing(runs.store, record).text for record in records}
+        if live:
+            print(f"\x1b[H\x1b[2J{_listing(runs, records)}", flush=True)
+        for record in [] if live else reversed(records):
+            if before.get(record.id) != states[record.id]:
+                ctx.emit_line(record.summary(), f"{record.id}  {record.kind} {states[record.id]}")
+        before = states
+        time.sleep(WATCH_SECONDS)
 
 
 def show(ctx: Context, run: RunArgument) -> None:
-    """Show a run: state and reason, inputs by digest, outputs, the spec as it was run."""
+    """Show a run: state, reason and next step, inputs by digest, outputs, where it runs, the spec as it was run."""
     import yaml
 
-    record = _runs(ctx).get(run)
-    lines = [f"{record.id}  {record.kind}  {state_of(record)}"]
+    from cluster.outcome import standing
+
+    runs = _runs(ctx)
+    record = runs.get(run)
+    here = standing(runs.store, record)
+    lines = [f"{record.id}  {record.kind}  {here.text}"]
     if record.reason:
         lines.append(f"reason    {record.reason}")
+    lines += [f"{'next' if not i else '':<10}{command}" for i, command in enumerate(here.next_steps)]
     lines.append(f"time      {record.started or '-'} to {record.finished or '-'}  (attempt {record.attempt})")
+    lines += [_place(record)] if record.submission else []
     lines += [f"input     {role}: {entry['ref']}  {entry['digest'][:16]}" for role, entry in record.inputs.items()]
     lines += [f"output    {o['ref']}" for o in record.outputs]
     lines += ["", yaml.safe_dump(record.spec, sort_keys=False).rstrip()]
-    ctx.emit({**record.summary(), **record.model_dump(mode="json")}, "\n".join(lines))
+    told = {**record.summary(), **record.model_dump(mode="json"), "standing": here.text, "next": here.next_steps}
+    ctx.emit(told, "\n".join(lines))
+
+
+def _place(record: RunRecord) -> str:
+    told = record.submission or {}
+    handle = told.get("handle") or {}
+    where = (
+        handle.get("job") or handle.get("name") or (f"process {handle['pid']} on {handle['host']}" if handle else "-")
+    )
+    return f"target    {told['target']['name']} ({told['target']['kind']})  {where}  code {told['code']['ref']}"
 
 
 def metrics(ctx: Context, run: RunArgument) -> None:
@@ -127,18 +172,3 @@ def leaderboard(ctx: Context, run: RunArgument) -> None:
 
 def _number(value: Any) -> str:
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def stop(ctx: Context, run: RunArgument) -> None:
-    """Ask a running training to stop at its next tick, with a checkpoint. Running the same spec again resumes it."""
-    from cluster.stopping import stop_key
-    from tlgan.errors import Conflict
-
-    runs = _runs(ctx)
-    record = runs.get(run)
-    if record.state != "running":
-        raise Conflict(f"run {record.id} is not running, it is {record.state}")
-    if record.process_is_alive is False:
-        raise Conflict(f"run {record.id} is not running, its process is gone", hint="the same `tlgan run` resumes it")
-    runs.store.put(stop_key(record.id), b"{}")
-    ctx.emit({"id": record.id, "asked": True}, f"{record.id} was asked to stop")

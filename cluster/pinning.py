@@ -1,0 +1,83 @@
+"""A spec with nothing left to chance: aliases become digests, local paths become absolute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cluster.job import Job, PipelineJob, TrainingJob
+from cluster.references import name_of
+from cluster.store import ArtifactStore
+
+CLASSIFIER = "classifier:"
+Inputs = dict[str, dict[str, str]]
+
+
+def pin_spec(job: Job, artifacts: ArtifactStore) -> tuple[dict[str, Any], Inputs]:
+    """The job's spec with every reference by digest and every path absolute, and the references by their place in the spec.
+
+    What a stage of a pipeline will publish is left as it is written: it is not there yet. Raises `NotFound`.
+    """
+    later = published_within(job)
+    inputs: Inputs = {}
+
+    def pin(place: str, ref: str) -> str:
+        if name_of(ref) in later:
+            return ref
+        manifest = artifacts.resolve(ref)
+        inputs[place] = {"ref": ref, "digest": manifest.digest}
+        return manifest.ref
+
+    spec: dict[str, Any] = _walked(job.to_dict(), "", pin)
+    return spec, inputs
+
+
+def published_within(job: Job) -> set[str]:
+    """Names of the artifacts that stages of a pipeline publish."""
+    stages = job.stages.values() if isinstance(job, PipelineJob) else ()
+    return {stage.run.publishes.artifact for stage in stages if isinstance(stage.run, TrainingJob)}
+
+
+def _walked(value: Any, place: str, pin: Callable[[str, str], str]) -> Any:
+    if isinstance(value, list):
+        return [_walked(one, f"{place}[{i}]", pin) for i, one in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    done = {}
+    for name, one in value.items():
+        inner = f"{place}.{name}" if place else str(name)
+        done[name] = _leaf(str(name), one, inner, pin) if isinstance(one, str) else _nested(str(name), one, inner, pin)
+    if value.get("source") is not None and isinstance(labels := value.get("labels"), str):
+        beside = value.get("path") and (Path(value["path"]) / labels).is_file()
+        done["labels"] = labels if beside else _absolute(labels)
+    if value.get("kind") == "generate" and value.get("out"):
+        done["out"] = _absolute(value["out"])
+    return done
+
+
+def _nested(name: str, value: Any, place: str, pin: Callable[[str, str], str]) -> Any:
+    """Of a search space too: `init_from.artifact: {choice: [a:best, b:best]}`."""
+    if isinstance(value, dict) and set(value) == {"choice"} and isinstance(value["choice"], list):
+        leaves = [
+            _leaf(name, one, f"{place}[{i}]", pin) if isinstance(one, str) else one
+            for i, one in enumerate(value["choice"])
+        ]
+        return {"choice": leaves}
+    return _walked(value, place, pin)
+
+
+def _leaf(name: str, text: str, place: str, pin: Callable[[str, str], str]) -> str:
+    last = name.rpartition(".")[2]
+    if last == "artifact" and (":" in text or "@" in text):
+        return pin(place.removesuffix(".artifact"), text)
+    if last == "extractor" and text.startswith(CLASSIFIER):
+        return CLASSIFIER + pin(place, text.removeprefix(CLASSIFIER))
+    if last == "extractor" and text.startswith("inception:"):
+        return f"inception:{_absolute(text.removeprefix('inception:'))}"
+    return _absolute(text) if last == "path" else text
+
+
+def _absolute(path: str) -> str:
+    """As processes with other folders need it; an address with `://` is one already."""
+    return path if "://" in path else str(Path(path).expanduser().absolute())

@@ -1,0 +1,77 @@
+"""The driver of a submitted run: `python -m jobs.drive STORE RUN SUBMISSION`, started by `jobs.launch` with the run's own code.
+
+Does what `tlgan run` does with the submission's pinned spec. What it says, the launcher streams to the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+import threading
+from typing import Any
+
+from cluster.runs import FINAL, RunRecord
+from cluster.specfile import parse_job
+from cluster.store import ArtifactStore
+from jobs.execute import Given, execute, failure_of
+from jobs.output import Context
+from jobs.progress import Progress
+from jobs.session import Session
+from tlgan.errors import BackendError, RunStopped, TlganError
+from tlgan.manifest import now_utc
+
+
+def main(store: str, run_id: str, submission: str) -> int:
+    """Drives the run to its end. Returns the exit code of its outcome; the record says the same."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    for chatty in ("ray", "botocore", "boto3", "urllib3", "s3transfer", "matplotlib", "PIL"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    ctx = Context()
+    with Progress(ctx) as progress, Session(ArtifactStore(store), progress) as session:
+        told = session.runs.get_json(run_id, f"submissions/{submission}.json") or {}
+        session.fresh = told["fresh"]
+        _end_in_order(session.interrupted)
+        try:
+            record = execute(parse_job(told["spec"]), session, Given(run_id, submission))
+            ctx.say(f"{record.id}  {record.kind} {record.state}")
+            return 0
+        except TlganError as error:
+            ctx.say(f"{type(error).__name__}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+            _record_end(session, run_id, submission, error)
+            return error.exit_code
+        except BaseException as error:
+            _record_end(session, run_id, submission, error)
+            raise
+
+
+def _end_in_order(asked: threading.Event) -> None:
+    """The first SIGTERM or SIGINT asks the run to stop at its next tick, with a checkpoint; the second ends it."""
+
+    def handle(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+
+
+def _record_end(session: Session, run_id: str, submission: str, error: BaseException) -> None:
+    """For what ends a run before its attempt has begun: bad data, a parent that is gone, a machine that is too small."""
+
+    def ended(found: RunRecord) -> dict[str, Any]:
+        if found.state in FINAL or (found.submission or {}).get("id") != submission or found.attempt:
+            return {}
+        stopped = isinstance(error, KeyboardInterrupt | RunStopped)
+        reason = getattr(error, "message", None) or str(error) or type(error).__name__
+        state = "stopped" if stopped else "failed"
+        return {"state": state, "reason": reason, "finished": now_utc(), "failure": failure_of(error)}
+
+    with contextlib.suppress(BackendError):  # the launcher tries again
+        session.runs.revise(run_id, ended)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
