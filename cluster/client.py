@@ -9,14 +9,22 @@ Errors are those of `tlgan.errors`, with the same words as on the command line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cluster.contents import look_into
+from cluster.control import resume_run, stop_run
+from cluster.job import Job
 from cluster.listing import artifact_rows, version_rows
+from cluster.logs import read_logs
+from cluster.outcome import outcome_error, standing, wait_for
 from cluster.runs import Runs
+from cluster.specfile import load_spec, parse_job
 from cluster.store import ArtifactStore, open_store
+from cluster.submission import submit
+from cluster.targets import make_target, open_target
+from cluster.targets.base import Target
 from tlgan.manifest import Manifest
 
 
@@ -74,3 +82,70 @@ class Client:
     def ls(self) -> list[dict[str, Any]]:
         """Summaries of all runs, newest first; as `ls --json`."""
         return [record.summary() for record in Runs(self.store.store).list()]
+
+    def submit(
+        self,
+        spec: Path | str | Mapping[str, Any] | Job,
+        on: str | Mapping[str, Any] | None = None,
+        *,
+        set: Sequence[str] = (),
+        fresh: bool = False,
+    ) -> str:
+        """Starts a job on a target and returns the run's id at once; the run outlives this process.
+
+        `spec`: a file, or what would stand in one. `on`: a target of `tlgan.yaml`, or its settings. `set`: changes as in
+        `train.kimg=8`. What was done before is not run again. Raises `Infeasible`, `Conflict`, `BackendError`, `SpecError`.
+        """
+        job = load_spec(spec, set) if isinstance(spec, str | Path) else parse_job(_plain(spec), set)
+        return submit(job, self.store, _target(on), fresh=fresh).record.id
+
+    def wait(self, run: str, timeout: float | None = None) -> dict[str, Any]:
+        """The summary of a run once it has succeeded. Raises `RunFailed`, `RunStopped`; `RunTimeout` after `timeout` seconds."""
+        record = wait_for(self._runs, self._runs.get(run).id, timeout)
+        if error := outcome_error(record):
+            raise error
+        return record.summary()
+
+    def status(self, run: str) -> dict[str, Any]:
+        """The record of a run, with `standing` (the state in words) and `next` (commands); as `show --json`."""
+        record = self._runs.get(run)
+        here = standing(self.store.store, record)
+        return {**record.model_dump(mode="json"), "standing": here.text, "next": here.next_steps}
+
+    def stop(self, run: str, *, now: bool = False) -> bool:
+        """Asks a run to stop with a checkpoint, or ends it `now`. True when it has ended already."""
+        return stop_run(self._runs, self._runs.get(run), now=now)
+
+    def resume(self, run: str, on: str | Mapping[str, Any] | None = None, *, set: Sequence[str] = ()) -> str:
+        """Submits a run again that failed or was stopped, with the inputs and code it began with; returns its id.
+
+        `set` may change its resources. Raises `Conflict`, which names what differs, for any other change.
+        """
+        record = self._runs.get(run)
+        job = parse_job(record.spec, set)
+        return resume_run(record, job, self.store, None if on is None else _target(on)).record.id
+
+    def logs(self, run: str, source: str | None = None) -> Iterator[dict[str, str]]:
+        """Lines of `{time, source, text}` by time; of one `source` (`driver`, `rank-0`, `trial-003`) or of all."""
+        for line in read_logs(self.store.store, self._runs.get(run).id, source):
+            yield vars(line)
+
+    def events(self, run: str) -> Iterator[dict[str, Any]]:
+        """What a run told while it ran, oldest first."""
+        return self._runs.events(self._runs.get(run).id)
+
+    def metrics(self, run: str) -> list[dict[str, Any]]:
+        """Rows of `{nimg, name, value, protocol}`."""
+        return self._runs.metrics(self._runs.get(run).id)
+
+    @property
+    def _runs(self) -> Runs:
+        return Runs(self.store.store)
+
+
+def _target(on: str | Mapping[str, Any] | None) -> Target:
+    return make_target("given", on) if isinstance(on, Mapping) else open_target(on)
+
+
+def _plain(spec: Mapping[str, Any] | Job) -> Mapping[str, Any]:
+    return spec.to_dict() if isinstance(spec, Job) else spec

@@ -40,6 +40,7 @@ class Submitted:
     record: RunRecord
     started: bool
     resumes: bool = False
+    request: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def prepare(job: Job, artifacts: ArtifactStore, target: Target, run_id: str | No
         store=artifacts.url,
         endpoint=s3_endpoint(),
         folder=str(Path.cwd()),
-        demands=[demand for demand in demands(pinned) if demand.workers],
+        demands=wanted(pinned),
         driver=driver_of(pinned),
     )
     target.refuse(ticket)
@@ -101,6 +102,16 @@ def demands(job: Job) -> list[ResourcesSpec]:
     if isinstance(job, SweepJob):
         return [job.base.resources.model_copy(update={"workers": 1})]
     return [job.resources] if isinstance(job, TrainingJob | EvaluateJob) else []
+
+
+def wanted(job: Job) -> list[ResourcesSpec]:
+    """The workers that each part would like to have at the same time; a sweep can do with fewer."""
+    if isinstance(job, PipelineJob):
+        return [demand for stage in job.stages.values() for demand in wanted(stage.run)]
+    if isinstance(job, SweepJob):
+        own = job.base.resources
+        return [own.model_copy(update={"workers": max(own.workers, 1) * job.search.parallel})]
+    return [demand for demand in demands(job) if demand.workers]
 
 
 def driver_of(job: Job) -> ResourcesSpec | None:
@@ -144,11 +155,13 @@ def submit(
     *,
     fresh: bool = False,
     resumes: RunRecord | None = None,
+    render: bool = False,
 ) -> Submitted:
     """Starts `job` on `target` and returns at once, with the record of the run; one that was done before is not started.
 
-    `resumes`: the run to go on with, with the code it was submitted with. Raises `Conflict` while the run is running,
-    `Infeasible` for what the target can never hold, and what `prepare` raises.
+    `render`: everything but the start, for which a person has `Submitted.request`. `resumes`: the run to go on with, with
+    the code it was submitted with. Raises `Conflict` while the run is running, `Infeasible` for what the target can never
+    hold, and what `prepare` raises.
     """
     runs = Runs(artifacts.store)
     prepared = prepare(job, artifacts, target, resumes.id if resumes else None)
@@ -171,13 +184,14 @@ def submit(
     }
     runs.put_json(prepared.run_id, f"submissions/{prepared.ticket.submission}.json", document)
     record = _pending(runs, found, prepared, document)
+    text = target.rendered(prepared.ticket) if render else None
     try:
-        handle = target.start(prepared.ticket)
+        handle = {**target.handle(prepared.ticket), "rendered": True} if render else target.start(prepared.ticket)
     except TlganError as error:
         runs.update(record.id, state="failed", reason=f"it could not be started: {error.message}", finished=now_utc())
         raise
     record = runs.revise(record.id, lambda now: {"submission": {**(now.submission or {}), "handle": handle}})
-    return Submitted(record, started=True, resumes=found is not None)
+    return Submitted(record, started=True, resumes=found is not None, request=text)
 
 
 def code_of(record: RunRecord, artifacts: ArtifactStore) -> Manifest:

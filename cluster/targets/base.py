@@ -91,6 +91,13 @@ class Target(Section):
         """The exact request that `start` sends."""
         raise NotImplementedError
 
+    def rendered(self, ticket: Ticket) -> str:
+        """The request as a file that a person could send."""
+        raise SpecError(f"a target of kind {self.kind} has nothing to render", hint="`tlgan plan` shows its request")
+
+    def handle(self, ticket: Ticket) -> Handle:
+        raise NotImplementedError
+
     def start(self, ticket: Ticket) -> Handle:
         raise NotImplementedError
 
