@@ -208,6 +208,9 @@ class EvaluateJob(Job):
     kind: Literal["evaluate"] = "evaluate"
     target: ArtifactInput
     data: DataSpec = Field(..., description="reference images")
+    training: DataSpec | None = Field(
+        None, description="what the target was trained on, for copy_rate and d_overfit; default: as its recipe says"
+    )
     metrics: list[str] = Field(["fid", "kid", "precision", "recall"], min_length=1)
     samples: int = Field(1000, ge=16, le=1_000_000, description="generated images")
     extractor: str = Field("embedded", description="embedded, classifier:<name:alias> or inception[:<weights path>]")

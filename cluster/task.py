@@ -176,28 +176,37 @@ def _marks(every_kimg: float | None, checkpoint: int, total: int) -> tuple[int, 
 
 
 def evaluator_of(task: GanTask, recipe: Recipe, artifacts: ArtifactStore) -> Callable[..., Any]:
-    """Rank 0 measures alone, so that a value does not depend on the number of workers; extractor and reference load once."""
+    """Measures on all ranks together; a value does not depend on their number. Extractor and reference load once."""
     from tlgan.metrics.extractors import open_extractor
     from tlgan.metrics.measure import measure
-    from tlgan.sampling import stream
+    from tlgan.metrics.pictures import Generated
+    from tlgan.registry import owners_of
 
-    loaded: list[Any] = []
+    spec, owners = recipe.evaluation, owners_of(recipe.metrics)
+    loaded: dict[str, Any] = {}
 
-    def evaluate(G_ema: Any, world: Any) -> list[Any]:
-        if not world.is_main:
-            return []
+    def load(world: Any, channels: int) -> None:
+        path = artifacts.pull(task.extractor_ref) if task.extractor_ref else None
+        loaded["extractor"] = open_extractor(
+            spec.extractor, artifact_path=path, artifact_ref=task.extractor_ref, device=world.device
+        )
+        loaded["dataset"] = dataset_of(spec.data or recipe.data, recipe.model.resolution, artifacts, channels)
+        if "training" in owners:
+            loaded["training"] = dataset_of(recipe.data, recipe.model.resolution, artifacts, channels)
+
+    def evaluate(G_ema: Any, world: Any, D: Any = None) -> list[Any]:
         if not loaded:
-            path = artifacts.pull(task.extractor_ref) if task.extractor_ref else None
-            spec = recipe.evaluation
-            loaded.append(
-                open_extractor(spec.extractor, artifact_path=path, artifact_ref=task.extractor_ref, device=world.device)
-            )
-            data = spec.data or recipe.data
-            loaded.append(dataset_of(data, recipe.model.resolution, artifacts, G_ema.config["channels"]))
-        extractor, reference = loaded
-        images = stream(G_ema, recipe.evaluation.samples, recipe.evaluation.seed)
-        ema = recipe.train.ema_kimg > 0
-        return list(measure(recipe.metrics, images, reference, extractor, seed=recipe.evaluation.seed, ema=ema))
+            load(world, G_ema.config["channels"])
+        return measure(
+            recipe.metrics,
+            Generated(G_ema, spec.samples, spec.seed),
+            seed=spec.seed,
+            ema=recipe.train.ema_kimg > 0,
+            flipped=recipe.data.flip,
+            critic=D,
+            world=world,
+            **loaded,
+        )
 
     return evaluate
 

@@ -7,7 +7,7 @@ nothing heavy, so a spec can be checked against them without torch.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +62,12 @@ def blocks_at(resolution: shapes.Resolution, arch: str | None = None, which: str
     """
     mapping = which == "G" and arch is not None and ARCHS.facts(arch).get("styles", False)
     return shapes.longer(resolution).bit_length() - 2 + mapping
+
+
+def owners_of(metrics: Iterable[str]) -> set[str]:
+    """Whose images or what else the metrics are computed from: `fake`, `real`, `training`, ..., and `critic` for D's logits."""
+    inputs = [one.partition(".") for name in metrics for one in METRICS.facts(name)["inputs"]]
+    return {owner for owner, _, _ in inputs} | {"critic" for _, _, view in inputs if view == "critic"}
 
 
 ARCHS = Table(
@@ -119,13 +125,32 @@ SOURCES = Table(
         "torchvision": Entry("tlgan.data.vision:Torchvision", {"argument": True}),
     },
 )
+_FEATURES = ("real.features", "fake.features")
 METRICS = Table(
     "metric",
     {
-        "fid": Entry("tlgan.metrics.frechet:fid", {"mode": "min"}),
-        "kid": Entry("tlgan.metrics.kernel:kid", {"mode": "min"}),
-        "precision": Entry("tlgan.metrics.neighbours:precision", {"mode": "max"}),
-        "recall": Entry("tlgan.metrics.neighbours:recall", {"mode": "max"}),
+        "fid": Entry("tlgan.metrics.frechet:fid", {"mode": "min", "inputs": _FEATURES}),
+        "kid": Entry("tlgan.metrics.kernel:kid", {"mode": "min", "inputs": _FEATURES}),
+        "precision": Entry("tlgan.metrics.neighbours:precision", {"mode": "max", "inputs": _FEATURES}),
+        "recall": Entry("tlgan.metrics.neighbours:recall", {"mode": "max", "inputs": _FEATURES}),
+        "density": Entry("tlgan.metrics.neighbours:density", {"mode": "max", "inputs": _FEATURES}),
+        "coverage": Entry("tlgan.metrics.neighbours:coverage", {"mode": "max", "inputs": _FEATURES}),
+        "is": Entry("tlgan.metrics.classes:inception_score", {"mode": "max", "inputs": ("fake.classes",)}),
+        "semantic_agreement": Entry(
+            "tlgan.metrics.classes:semantic_agreement", {"mode": "max", "inputs": ("real.classes", "fake.classes")}
+        ),
+        "duplicates": Entry("tlgan.metrics.copies:duplicates", {"mode": "min", "inputs": _FEATURES}),
+        "copy_rate": Entry(
+            "tlgan.metrics.copies:copy_rate",
+            {"mode": "min", "inputs": ("training.features", "fake.features", "mirrored.features")},
+        ),
+        "adversarial": Entry(
+            "tlgan.metrics.critic:adversarial", {"mode": "min", "inputs": ("real.critic", "fake.critic")}
+        ),
+        "d_overfit": Entry(
+            "tlgan.metrics.critic:d_overfit",
+            {"mode": "min", "inputs": ("training.critic", "real.critic", "fake.critic")},
+        ),
     },
 )
 EXTRACTORS = Table(

@@ -42,9 +42,9 @@ ELAPSED = "seconds since the last tick"
 
 
 class Evaluator(Protocol):
-    """Takes the metrics of a generator. All ranks call it; all get the values."""
+    """Takes the metrics of a generator, and of a discriminator with it. All ranks call it; rank 0 gets the values."""
 
-    def __call__(self, G_ema: Network, world: World) -> list[MetricValue]: ...
+    def __call__(self, G_ema: Network, world: World, D: Network | None = None) -> list[MetricValue]: ...
 
 
 @dataclass(frozen=True)
@@ -288,7 +288,7 @@ class _Run:
         """Whether it was time to."""
         if self.evaluator is None or not _reaches((*self.schedule.evaluate_at, self.schedule.total), before, nimg):
             return False
-        self.metrics = self.evaluator(self.learner.ema.module, self.world)
+        self.metrics = self.evaluator(self.learner.ema.module, self.world, self.learner.D)
         for value in self.metrics:
             self.report({"type": "metric", "nimg": nimg, **value.to_json()})
         return True

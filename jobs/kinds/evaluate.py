@@ -2,68 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
+from cluster.evaluation import EvaluationTask, evaluate_on_ray, run_evaluation
 from cluster.events import EventWriter
 from cluster.fence import Fence
 from cluster.job import EvaluateJob
 from cluster.runs import RunRecord
+from cluster.store import s3_endpoint
 from jobs.execute import Outcome
 from jobs.pin import Plan, pin_artifact, pin_data, pin_extractor
 from jobs.session import Session
-from tlgan.errors import GateFailed, RunStopped, SpecError
-from tlgan.recipe import ModelSpec
+from tlgan.errors import GateFailed, SpecError
+from tlgan.manifest import Manifest, Parent
+from tlgan.recipe import DataSpec, ModelSpec
+from tlgan.registry import owners_of
 
 
 def prepare(job: EvaluateJob, session: Session) -> Plan:
+    session.ray.check(job.resources, on_ray=job.resources.workers > 0)
     target, parent = pin_artifact(session, job.target, "target", "gan")
     if target.recipe is None:
         raise SpecError(f"target: {target.ref} does not say how its networks are built, it has no recipe")
     model = ModelSpec.model_validate(target.recipe["model"])
-    _, dataset, reference = pin_data(session, job.data, "reference", model.resolution, target.facts.get("channels"))
+    channels = target.facts.get("channels")
+    data, dataset, reference = pin_data(session, job.data, "reference", model.resolution, channels)
+    training, trained_on = _training(job, target, model.resolution, session)
     extractor, classifier = pin_extractor(session, job.extractor)
-    parents = [parent, reference, *([classifier] if classifier else [])]
+    parents = [parent, reference, *trained_on, *([classifier] if classifier else [])]
     what = {"metrics": job.metrics, "samples": job.samples, "seed": job.seed, "extractor": extractor}
     what |= {"gate": job.gate, "promote": job.promote}
-    payload = {
-        "target": target,
-        "dataset": dataset,
-        "extractor": extractor,
-        "classifier": classifier,
-        "repeat": promote,
+    pinned = job.evaluation.model_copy(update={"extractor": extractor, "data": data})
+    task = {
+        "store": session.artifacts.url,
+        "endpoint": s3_endpoint(),
+        "target": target.ref,
+        "metrics": job.metrics,
+        "evaluation": pinned.model_dump(mode="json"),
+        "resolution": model.resolution,
+        "channels": channels,
+        "extractor_ref": classifier.ref if classifier else None,
+        "training": training.model_dump(mode="json") if training else None,
+        "ema": target.recipe["train"]["ema_kimg"] > 0,
     }
-    return Plan(job, parents, what, {"reference": dataset.facts}, None, payload)
+    return Plan(
+        job, parents, what, {"reference": dataset.facts}, None, {"target": target, "task": task, "repeat": promote}
+    )
+
+
+def _training(
+    job: EvaluateJob, target: Manifest, resolution: int, session: Session
+) -> tuple[DataSpec | None, list[Parent]]:
+    """The images that the target was trained on, pinned, if a metric asks for them: those of the job, or of its recipe.
+
+    Raises `SpecError` when the recipe names none, or they have changed since.
+    """
+    if "training" not in owners_of(job.metrics):
+        return None, []
+    named = (target.recipe or {}).get("data")
+    if job.training is None and not named:
+        raise SpecError(f"training: {target.ref} does not say what it was trained on", hint="name it: training: {...}")
+    spec = job.training or DataSpec.model_validate(named)
+    spec, _, parent = pin_data(session, spec, "training", resolution, target.facts.get("channels"))
+    known = next((p.digest for p in target.parents if p.role == "data"), parent.digest)
+    if job.training is None and parent.digest != known:
+        raise SpecError(
+            f"training: the images that {target.ref} was trained on are not there any more as they were",
+            hint="name them where they are now: training: {source: folder, path: ...}",
+        )
+    return spec, [parent]
 
 
 def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
-    from tlgan.artifact import load_generator
-    from tlgan.metrics.extractors import open_extractor
-    from tlgan.metrics.measure import measure
-    from tlgan.sampling import stream
-
-    job, target, classifier = plan.job, plan.payload["target"], plan.payload["classifier"]
+    job, target = plan.job, plan.payload["target"]
     assert isinstance(job, EvaluateJob)
-    should_stop = session.should_stop(run.id)
-    g = load_generator(session.artifacts.pull(target))
-    path = session.artifacts.pull(classifier.ref) if classifier else None
-    extractor = open_extractor(
-        plan.payload["extractor"], artifact_path=path, artifact_ref=classifier.ref if classifier else None
-    )
-    ema = (target.recipe or {})["train"]["ema_kimg"] > 0
-
-    def images() -> Iterator[Any]:
-        for batch in stream(g, job.samples, job.seed):
-            if should_stop():
-                raise RunStopped(f"run {run.id} was stopped", hint="the same command starts it again")
-            yield batch
-
-    values = measure(job.metrics, images(), plan.payload["dataset"], extractor, seed=job.seed, ema=ema)
+    task = EvaluationTask(run=run.id, attempt=run.attempt, **plan.payload["task"])
+    if job.resources.workers:
+        with session.passing_on_interrupts(run.id):
+            rows = evaluate_on_ray(session.ray, task, job.resources)
+    else:
+        rows = run_evaluation(task, session.should_stop(run.id))
     writer = EventWriter(session.artifacts.store, run.id, lambda event: session.listener(run.id, event))
     try:
-        for value in values:
-            writer({"type": "metric", "nimg": target.facts.get("nimg", 0), **value.to_json()})
-        failure = _gate(job, {value.name: value.value for value in values}, writer)
+        for row in rows:
+            writer({"type": "metric", "nimg": target.facts.get("nimg", 0), **row})
+        failure = _gate(job, {row["name"]: row["value"] for row in rows}, writer)
         fence = Fence(session.artifacts.store, run.id, run.attempt)
         if failure is None and promote(plan, session, fence):
             writer({"type": "promoted", "ref": f"{target.name}:{job.promote}", "digest": target.digest})

@@ -190,7 +190,7 @@ class _Desk:
         return self.board[best], finals[best]
 
     def _measure(self, trial: Trial) -> list[dict[str, Any]]:
-        from tlgan.artifact import load_generator
+        from tlgan.artifact import load_generator, load_network
         from tlgan.distributed import World
 
         recipe = self._recipe(trial)
@@ -198,8 +198,8 @@ class _Desk:
         protocol = recipe.evaluation.model_copy(update={"samples": samples, "seed": recipe.evaluation.seed + 1})
         recipe = recipe.model_copy(update={"evaluation": protocol})
         evaluate = evaluator_of(self.task(trial), recipe, self.session.artifacts)
-        g = load_generator(self.session.artifacts.pull(self._draft(trial), published=False))
-        return [value.to_json() for value in evaluate(g, World())]
+        path = self.session.artifacts.pull(self._draft(trial), published=False)
+        return [value.to_json() for value in evaluate(load_generator(path), World(), load_network(path, "D"))]
 
     def _recipe(self, trial: Trial) -> Recipe:
         recipe = self.plans[trial.trial].recipe

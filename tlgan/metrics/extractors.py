@@ -58,7 +58,7 @@ class ClassifierFeatures:
             raise SpecError(f"{path} holds a {type(network).__name__}, which gives no features; expected a classifier")
         self.name = name
         self.device = torch.device(device)
-        self._features = network.eval().requires_grad_(False).to(self.device).features
+        self._network = network.eval().requires_grad_(False).to(self.device)
         self._size, self._channels = network.config["resolution"], network.config["channels"]
         preprocessing = {
             "resize": f"bilinear antialiased to {self._size} px, not rounded",
@@ -71,8 +71,14 @@ class ClassifierFeatures:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 [N, 1 to 4, H, W] to float32 [N, F] on the CPU."""
-        parts = [self._features(self._prepare(part)).float().cpu() for part in check_images(images).split(CHUNK)]
-        return torch.cat(parts)
+        return self.outputs(images)["features"]
+
+    @torch.no_grad()
+    def outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """`features` [N, F] and `classes`, the logits [N, K]."""
+        features = [self._network.features(self._prepare(part)) for part in check_images(images).split(CHUNK)]
+        classes = [self._network.blocks["head"](part) for part in features]
+        return {"features": torch.cat(features).float().cpu(), "classes": torch.cat(classes).float().cpu()}
 
     def _prepare(self, images: Tensor) -> Tensor:
         x = to_channels(images.to(self.device).float(), self._channels)

@@ -18,7 +18,10 @@ CHUNK = 256  # images handed to an extractor at once, however a stream was cut: 
 
 
 class Extractor(Protocol):
-    """Maps images to features. Equal `digest`s give equal features for equal images."""
+    """Maps images to features. Equal `digest`s give equal features for equal images.
+
+    One that knows classes also has `outputs(images)`: `{"features": [N, D], "classes": [N, K]}`, the latter logits.
+    """
 
     name: str
     protocol: dict[str, Any]  # JSON-able: what a number must say about the features it was computed on
@@ -30,11 +33,14 @@ class Extractor(Protocol):
 
 
 class Metric(Protocol):
-    """A row of the METRICS table: distance or score of `fake` [M, D] against `real` [N, D], with its estimator named."""
+    """A row of the METRICS table: a number from the inputs that the row names, with its estimator named.
+
+    Most take the features of the reference [N, D] and of the generated images [M, D]; see `materials` for the others.
+    """
 
     protocol: dict[str, Any]
 
-    def __call__(self, real: np.ndarray, fake: np.ndarray) -> float: ...
+    def __call__(self, *inputs: np.ndarray) -> float: ...
 
 
 def estimator(**protocol: Any) -> Callable[[Any], Any]:

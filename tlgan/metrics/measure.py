@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from tlgan import registry
-from tlgan.errors import DataError
-from tlgan.metrics.features import Extractor, Metric, check_images, extract
-from tlgan.metrics.protocol import MetricValue, check_comparable, compare, same_protocol
+from tlgan.distributed import World
+from tlgan.metrics.features import Extractor
+from tlgan.metrics.materials import Materials
+from tlgan.metrics.pictures import Generated, Given
+from tlgan.metrics.protocol import MetricValue, check_comparable, compare, named, same_protocol
 from tlgan.metrics.reference import reference_features
+from tlgan.models.blocks import Network
 
 if TYPE_CHECKING:
     from tlgan.data.dataset import Dataset
@@ -22,47 +25,61 @@ __all__ = ["MetricValue", "check_comparable", "compare", "measure", "reference_f
 
 def measure(
     names: list[str],
-    images: Iterable[Tensor],
+    images: Iterable[Tensor] | Generated,
     dataset: Dataset,
     extractor: Extractor,
     *,
     seed: int,
     ema: bool = True,
+    training: Dataset | None = None,
+    flipped: bool = False,
+    critic: Network | None = None,
+    world: World | None = None,
     cache_dir: Path | None = None,
 ) -> list[MetricValue]:
-    """The metrics `names`, in that order, of a stream of generated uint8 [n, C, H, W] batches.
+    """The metrics `names`, in that order, of generated images: a stream of uint8 [n, C, H, W] batches, or `Generated`,
+    which all ranks of `world` share out among themselves. All ranks call it; rank 0 gets the values, the others `[]`.
 
-    Features are computed once for all metrics, in batches of their own, so that values don't depend on how the stream
-    was cut. `seed` and `ema` say how the images were made, and are recorded. All of `dataset` is the reference.
-    Raises `SpecError` for an unknown metric; `DataError` for images unlike the reference in shape, too few of them, or
-    features that are not finite.
+    What metrics are computed from is made once for all of them, in batches of its own: values depend neither on how the
+    stream was cut nor on the number of ranks. `seed` and `ema` say how the images were made, and are recorded. All of
+    `dataset` is the reference; `training` (the images trained on, mirrored at random if `flipped`) and `critic`, a
+    discriminator, are asked for by the metrics whose row in the table says so.
+    Raises `SpecError` for an unknown metric or one that lacks what it needs; `DataError` for images unlike the reference
+    in shape, too few of them, or features that are not finite.
     """
-    metrics: dict[str, Metric] = {name: registry.METRICS.load(name) for name in names}
-    shape = list(dataset.images.shape[1:])
-    fake = extract(extractor, _checked(images, shape))
-    if len(fake) == 0:
-        raise DataError("no generated images to measure", hint="ask for more samples")
-    real = reference_features(dataset, extractor, cache_dir)
-    taken = {
-        **extractor.protocol,
-        "extractor_digest": extractor.digest,
-        "image": "x".join(map(str, shape)),
-        "quantised": "uint8",
-        "reference": dataset.digest,
-        "samples_real": len(real),
-        "samples_fake": len(fake),
-        "seed": seed,
-        "ema": ema,
-    }
-    return [MetricValue(name, float(m(real, fake)), {**taken, **m.protocol}) for name, m in metrics.items()]
+    metrics: dict[str, Any] = {name: registry.METRICS.load(name) for name in names}
+    inputs = {name: registry.METRICS.facts(name)["inputs"] for name in names}
+    world = world or World()
+    fake = images if isinstance(images, Generated) else Given(images)
+    materials = Materials(fake, dataset, extractor, training, flipped, critic, world, cache_dir)
+    found = materials.collect(one for name in names for one in inputs[name])
+    if not world.is_main:
+        return []
+    values = []
+    for name, metric in metrics.items():
+        parts = [found[one] for one in inputs[name]]
+        about = _protocol(inputs[name], found, materials) | {"seed": seed, "ema": ema} | metric.protocol
+        about["protocol"] = named(name, about["samples_fake"])
+        values.append(MetricValue(name, float(metric(*parts)), about))
+    return values
 
 
-def _checked(images: Iterable[Tensor], shape: list[int]) -> Iterator[Tensor]:
-    for number, batch in enumerate(images):
-        check_images(batch, f"generated images, batch {number}")
-        if list(batch.shape[1:]) != shape:
-            raise DataError(
-                f"generated images are {list(batch.shape[1:])}, the reference is {shape} (channels, height, width)",
-                hint="set `resolution` and `channels` of the reference data to those of the generator",
-            )
-        yield batch
+def _protocol(inputs: tuple[str, ...], found: dict[str, Any], materials: Materials) -> dict[str, Any]:
+    """The facts of what a metric was computed from, and of nothing else."""
+    about: dict[str, Any] = {"image": "x".join(map(str, materials.real.images.shape[1:])), "quantised": "uint8"}
+    views = {one.partition(".")[2] for one in inputs}
+    if views & {"features", "classes"}:
+        about |= materials.extractor.protocol | {"extractor_digest": materials.extractor.digest}
+    if "critic" in views:
+        about |= {"critic": "the model's own, in eval mode, unaugmented"}
+    for one in inputs:
+        name = one.partition(".")[0]
+        if name == "fake":
+            about["samples_fake"] = len(found[one])
+        elif name == "real":
+            about |= {"reference": materials.real.digest, "samples_real": len(materials.real)}
+        elif name == "training" and materials.training is not None:
+            about |= {"training": materials.training.digest, "samples_training": len(materials.training)}
+        elif name == "mirrored":
+            about["mirrored"] = materials.flipped
+    return about

@@ -9,8 +9,21 @@ from typing import Any
 from tlgan import registry
 from tlgan.errors import DataError, Problem, SpecError
 
-# Fields that do not change what is estimated: the name weights were found under, and the seed of the generated draw.
-_FREE = frozenset({"extractor", "seed"})
+# Fields that do not change what is estimated: the name weights were found under, the seed of the generated draw, and the
+# protocol's short name, which follows from the other fields.
+_FREE = frozenset({"extractor", "seed", "protocol"})
+QUICK, FULL = (2_000, 10_000), 50_000
+
+
+def named(metric: str, samples: int) -> str:
+    """The short name of a protocol: `kid10k_quick` for 2 000 to 10 000 generated images, `fid50k_full` from 50 000 on,
+    `kid1k_small` below, `fid20k` between. The first two are the field's habit: published numbers are full ones."""
+    size = f"{samples // 1000}k" if samples and samples % 1000 == 0 else str(samples)
+    if samples >= FULL:
+        return f"{metric}{size}_full"
+    if samples < QUICK[0]:
+        return f"{metric}{size}_small"
+    return f"{metric}{size}_quick" if samples <= QUICK[1] else f"{metric}{size}"
 
 
 @dataclass(frozen=True)

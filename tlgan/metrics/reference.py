@@ -1,4 +1,4 @@
-"""Features of the reference images, computed once for each (dataset, extractor) and kept in the cache."""
+"""What an extractor sees in the images of a dataset, computed once for each pair of the two and kept in the cache."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tlgan.data import cache_root
+from tlgan.distributed import World
 from tlgan.errors import DataError
-from tlgan.metrics.features import CHUNK, Extractor, extract
+from tlgan.metrics.features import Extractor
+from tlgan.metrics.looking import looker, rows_of
+from tlgan.metrics.pictures import Stored
 from tlgan.recipe import digest_of
 
 if TYPE_CHECKING:
@@ -26,25 +26,43 @@ logger = logging.getLogger(__name__)
 
 
 def reference_features(dataset: Dataset, extractor: Extractor, cache_dir: Path | None = None) -> np.ndarray:
-    """float32 [N, D], in the order of the dataset; from `cache_dir` (default: tlgan's cache) when it is there.
+    """float32 [N, D], in the order of the dataset; see `stored_rows`."""
+    return stored_rows(dataset, {"features"}, extractor, cache_dir=cache_dir)["features"]
 
-    A damaged cache file is made again; a cache that can't be written is not used, with a warning.
-    Raises `DataError` for an empty dataset.
+
+def stored_rows(
+    dataset: Dataset,
+    views: set[str],
+    extractor: Extractor,
+    *,
+    world: World | None = None,
+    cache_dir: Path | None = None,
+    mirrored: bool = False,
+) -> dict[str, np.ndarray]:
+    """What the extractor sees in a dataset's images (`looking.EXTRACTED`), float32 [N, ...] by view, on rank 0.
+
+    From `cache_dir` (default: tlgan's cache) when it is there; otherwise all ranks compute it. A damaged cache file is
+    made again; a cache that can't be written is not used, with a warning. Raises `DataError` for an empty dataset.
     """
     if len(dataset) == 0:
         raise DataError("the reference dataset is empty", hint="check `data` (split, classes, limit)")
-    key = digest_of({"dataset": dataset.digest, "extractor": extractor.digest})
-    file = (cache_dir or cache_root()) / "features" / f"{key}.npy"
-    features = _read(file, len(dataset))
-    if features is None:
-        features = extract(extractor, _batches(dataset))
-        _write(file, features)
-    return features
+    world = world or World()
+    folder = (cache_dir or cache_root()) / "features"
+    files = {view: folder / f"{_key(dataset, extractor, view, mirrored)}.npy" for view in sorted(views)}
+    found = {view: _read(file, len(dataset)) for view, file in files.items()} if world.is_main else {}
+    rows = {view: features for view, features in found.items() if features is not None}
+    if not world.agree(len(rows) < len(found)):
+        return rows
+    rows = rows_of(Stored(dataset, mirrored=mirrored), looker(views, extractor), world)
+    for view, features in rows.items():
+        _write(files[view], features)
+    return rows
 
 
-def _batches(dataset: Dataset) -> Iterator[Tensor]:
-    for start in range(0, len(dataset), CHUNK):
-        yield torch.from_numpy(np.array(dataset.images[start : start + CHUNK]))  # a copy: the memory map is read-only
+def _key(dataset: Dataset, extractor: Extractor, view: str, mirrored: bool) -> str:
+    seen = {} if view == "features" else {"view": view}
+    how = {"mirrored": True} if mirrored else {}
+    return digest_of({"dataset": dataset.digest, "extractor": extractor.digest, **seen, **how})
 
 
 def _read(file: Path, count: int) -> np.ndarray | None:

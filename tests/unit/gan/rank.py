@@ -12,13 +12,15 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
-from tiny_gan import dataset, differing, flat, new_learner, recipe, run_steps
+from tiny_gan import dataset, differing, flat, new_learner, pair, recipe, run_steps
 
 from tlgan import checkpoint
 from tlgan import train as loop
 from tlgan.distributed import World
 from tlgan.errors import RunFailed
 from tlgan.learners.gan import GanLearner
+from tlgan.metrics.measure import measure
+from tlgan.metrics.pictures import Generated
 from tlgan.models.blocks import Network
 from tlgan.recipe import Recipe
 from tlgan.transfer import start_from
@@ -47,6 +49,24 @@ def collectives(world: World) -> dict[str, object]:
         "rows": [part.tolist() for part in world.gather_rows(mine)],
         "slice": world.slice(torch.arange(6)).tolist(),
     }
+
+
+class Means:
+    """Features are the means of the image's rows."""
+
+    name, digest, protocol = "means", "means", {"extractor": "means"}
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float().mean((1, 3)) / 255
+
+
+def measured(into: Path, world: World) -> list[float]:
+    """Metrics of 600 images, three blocks for two ranks."""
+    G, D = pair(seed=2)
+    fake, cache = Generated(G.eval(), 600, seed=1), into / f"cache-{world.rank}"
+    names = ["fid", "kid", "recall", "adversarial"]
+    values = measure(names, fake, dataset(count=300), Means(), seed=1, critic=D, world=world, cache_dir=cache)
+    return [value.value for value in values]
 
 
 def unlike_checkpoints(into: Path, world: World) -> dict[str, object]:
@@ -80,7 +100,8 @@ def unlike_checkpoints(into: Path, world: World) -> dict[str, object]:
 def main(cases: str, into: str) -> None:
     dist.init_process_group("gloo")
     world = World.current("cpu")
-    answers = {"collectives": collectives(world), "unlike": unlike_checkpoints(Path(into), world)}
+    answers: dict[str, object] = {"collectives": collectives(world), "unlike": unlike_checkpoints(Path(into), world)}
+    answers["measured"] = measured(Path(into), world)
     (Path(into) / f"answers-{world.rank}.json").write_text(json.dumps(answers))
     for number, case in enumerate(json.loads(Path(cases).read_text())):
         parent = Path(case["parent"]) if case["parent"] else None

@@ -53,7 +53,7 @@ def test_grids_are_drawn_from_the_same_latents(train) -> None:
 def test_the_evaluator_sees_the_moving_average_at_its_marks_and_at_the_end(train) -> None:
     seen = []
 
-    def evaluator(G_ema, world: World) -> list[MetricValue]:
+    def evaluator(G_ema, world: World, D=None) -> list[MetricValue]:
         assert not G_ema.training
         seen.append(world.size)
         return [MetricValue("kid", float(len(seen)), {"samples": 16})]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from rank import STEPS, train
+from rank import STEPS, measured, train
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_gan import differing, flat, pair, recipe
@@ -135,6 +135,11 @@ def test_collectives(rank: int, both_ranks: Path) -> None:
         "rows": [[0.0, 10.0], [1.0, 10.0]],
         "slice": [[0, 1, 2], [3, 4, 5]][rank],
     }
+
+
+def test_two_processes_measure_what_one_does_to_the_bit(both_ranks: Path, tmp_path: Path) -> None:
+    answers = [json.loads((both_ranks / f"answers-{rank}.json").read_text())["measured"] for rank in range(RANKS)]
+    assert answers == [measured(tmp_path, World()), []]
 
 
 @pytest.mark.parametrize("rank", range(RANKS))

@@ -38,6 +38,7 @@ def test_values_come_in_order_with_the_whole_protocol(pixels, reference, tmp_pat
         "estimator": "mmd2_unbiased_all_pairs",
         "kernel": "(x.y/d+1)^3",
         "dtype": "float64",
+        "protocol": "kid64_small",
     }
 
 

@@ -46,7 +46,7 @@ def test_precision_sees_quality_and_recall_variety(normal) -> None:
 def test_duplicates_have_radius_zero_and_still_hold_themselves(normal) -> None:
     five_of_each = np.repeat(1e3 * normal(40, 33, seed=9), 5, axis=0)  # rounding alone would set them apart
     x = torch.from_numpy(five_of_each)
-    (squared,) = neighbours._distances(x, x)
+    (squared,) = neighbours.distances(x, x)
     assert (squared == 0).sum() == 200 * 5
     some = five_of_each[3::7]
     assert precision(five_of_each, some) == 1.0
