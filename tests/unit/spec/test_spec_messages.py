@@ -9,8 +9,10 @@ import pytest
 from spec_texts import EVALUATE, FINETUNE, PRETRAIN
 
 from cluster.specfile import check_files, load_spec
+from tlgan import registry
 from tlgan.errors import SpecError
 
+METRICS = ", ".join(registry.METRICS)
 Mistakes = Callable[..., list[str]]
 
 VALUES = [
@@ -32,7 +34,7 @@ VALUES = [
     ("data.channels", "true", "data.channels: expected a number, received true"),
     ("data.labels", "{a: 1}", "data.labels: expected text, received a mapping"),
     ("metrics", "kid", 'metrics: expected a list of words, received "kid" (write [kid])'),
-    ("metrics", "[kidd]", 'metrics: unknown metric "kidd"; expected one of: fid, kid, precision, recall (did you mean "kid"?)'),
+    ("metrics", "[kidd]", f'metrics: unknown metric "kidd"; expected one of: {METRICS} (did you mean "kid"?)'),
     ("metrics", "[kid, kid]", "metrics: a metric is named twice: kid, kid"),
     ("loss.name", "hing", 'loss.name: unknown loss "hing"; expected one of: minimax, nonsaturating, least_squares, hinge,'
      ' wasserstein (did you mean "hinge"?)'),
@@ -172,7 +174,7 @@ def test_gates_on_what_is_not_measured(mistakes: Mistakes) -> None:
     found = mistakes(EVALUATE + 'gate: {fid: "< 3", kdi: "< 1"}\n')
     assert found == [
         "spec.yaml:6:13: gate.fid: fid is not measured (add it to metrics: [kid, fid])",
-        'spec.yaml:6:25: gate.kdi: unknown metric "kdi"; expected one of: fid, kid, precision, recall (did you mean "kid"?)',
+        f'spec.yaml:6:25: gate.kdi: unknown metric "kdi"; expected one of: {METRICS} (did you mean "kid"?)',
     ]
 
 

@@ -11,6 +11,7 @@ from spec_texts import SWEEP
 from cluster.job import SweepJob
 from cluster.space import Space
 from cluster.specfile import check_space, load_spec
+from tlgan import registry
 
 Mistakes = Callable[..., list[str]]
 LINE = "  train.lr_g: {log_uniform: [1e-5, 1e-3]}"
@@ -89,7 +90,7 @@ def test_points_that_do_not(mistakes: Mistakes, entry: str, message: str) -> Non
         ("search.parallel=0", "search.parallel: expected a whole number from 1 to 4096, received 0"),
         ("finalists=9", "finalists: expected at most search.trials (8), received 9"),
         ("objective.metric=fit",
-         'objective.metric: unknown metric "fit"; expected one of: fid, kid, precision, recall (did you mean "fid"?)'),
+         f'objective.metric: unknown metric "fit"; expected one of: {", ".join(registry.METRICS)} (did you mean "fid"?)'),
         ("objective.mode=max", 'objective.mode: expected "min", for a lower kid is better; received "max"'),
         ("early_stop.grace_kimg=9", "early_stop.grace_kimg: expected at most the base's train.kimg (8), received 9"),
         ("base=nowhere.yaml", 'base: "nowhere.yaml": no such file'),
