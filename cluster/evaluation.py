@@ -35,7 +35,7 @@ class EvaluationTask:
     target: str
     metrics: list[str]
     evaluation: dict[str, Any]
-    resolution: int
+    resolution: int | list[int]
     channels: int | None
     extractor_ref: str | None = None
     training: dict[str, Any] | None = None

@@ -51,7 +51,7 @@ def prepare(job: EvaluateJob, session: Session) -> Plan:
 
 
 def _training(
-    job: EvaluateJob, target: Manifest, resolution: int, session: Session
+    job: EvaluateJob, target: Manifest, resolution: int | list[int], session: Session
 ) -> tuple[DataSpec | None, list[Parent]]:
     """The images that the target was trained on, pinned, if a metric asks for them: those of the job, or of its recipe.
 
