@@ -54,8 +54,8 @@ class Checkpoints:
         self.store, self.prefix, self.keep = store, f"runs/{run_id}/checkpoints/", keep
         self.attempt, self.guard = attempt, guard
 
-    def push(self, path: Path, nimg: int) -> None:
-        """Uploads and verifies a checkpoint directory. A store that is away costs the copy, not the run.
+    def push(self, path: Path, nimg: int) -> bool:
+        """Uploads and verifies a checkpoint directory. A store that is away costs the copy (then False), not the run.
 
         Raises `Conflict` when a later attempt has begun.
         """
@@ -68,8 +68,10 @@ class Checkpoints:
             self.guard()
             self.store.put(place + COMPLETE, json.dumps(digests).encode())
             self._tidy()
+            return True
         except BackendError as error:
             log.warning("checkpoint %d is on this machine only: %s", nimg, error)
+            return False
 
     def complete(self) -> list[Place]:
         """All complete checkpoints, oldest first."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from cluster.document import Document, Path
 from cluster.fields import default_at
+from cluster.sections import worker_range
 from tlgan import registry, shapes
 from tlgan.errors import SpecError, did_you_mean
 from tlgan.naming import ArtifactRef
@@ -135,8 +136,8 @@ def _stage_known(view: View, scope: Scope) -> Iterator[Finding]:
 def _batch(view: View) -> Iterator[Finding]:
     if not _has(view, "train"):
         return
-    batch, workers = view.get("train.batch_size"), view.get("resources.workers")
-    if batch and workers and batch % workers:
+    batch, workers = view.get("train.batch_size"), (worker_range(view.get("resources.workers")) or (0, 0))[1]
+    if isinstance(batch, int) and workers and batch % workers:
         below, above = batch // workers * workers, (batch // workers + 1) * workers
         hint = f"write {below} or {above}" if below else f"write {above}"
         message = f"expected a multiple of resources.workers ({workers}), received {batch}"

@@ -19,6 +19,7 @@ from cluster.sections import (
     ObjectiveSpec,
     OutputSpec,
     ResourcesSpec,
+    RetrySpec,
     SearchSpec,
 )
 from cluster.space import Space
@@ -107,6 +108,7 @@ class GanJob(TrainingJob):
     augment: AugmentSpec = AugmentSpec()
     train: TrainSpec
     checkpoint: CheckpointSpec = CheckpointSpec()
+    retry: RetrySpec = RetrySpec()
     grid: GridSpec = GridSpec()
     metrics: list[str] = Field([], description="taken while training")
     evaluation: EvaluationSpec = EvaluationSpec()

@@ -17,7 +17,7 @@ def check_fits(resources: ResourcesSpec, nodes: Sequence[Node], where: str) -> N
 
     `where` names the nodes in the message: "this machine", "the cluster".
     """
-    workers = max(resources.workers, 1)
+    workers = max(resources.least, 1)
     worker = {"CPU": float(resources.cpus_per_worker), "GPU": float(resources.gpus_per_worker)}
     gpus = resources.gpus_per_worker
     if gpus % 1 and (gpus > 1 or workers > 1):

@@ -2,21 +2,84 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cluster.references import StoreName
 from tlgan import registry
 from tlgan.recipe import MAX_SEED, PositiveFloat, Section, check_metrics
 
+MAX_WORKERS = 4096
+_RANGE = re.compile(r"^\s*(\d{1,4})\s*\.\.\s*(\d{1,4})\s*$")
+
+
+def worker_range(value: Any) -> tuple[int, int] | None:
+    """The least and the most workers of `2..8`, or of a plain number; None for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value, value
+    match = _RANGE.match(value) if isinstance(value, str) else None
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _or_range(schema: dict[str, Any]) -> None:
+    number = {key: schema.pop(key) for key in ("type", "minimum", "maximum")}
+    schema["anyOf"] = [number, {"type": "string", "pattern": _RANGE.pattern}]
+
 
 class ResourcesSpec(Section):
-    """What a run asks of the cluster."""
+    """What a run asks of the cluster. With a range of workers it starts with, and goes on with, what there is room for; the
+    global batch stays."""
 
-    workers: int = Field(0, ge=0, le=4096, description="data-parallel processes; 0: in this process, without Ray")
+    workers: int = Field(
+        0,
+        ge=0,
+        le=MAX_WORKERS,
+        description="data-parallel processes; 0: in this process, without Ray; 2..8: as many as there is room for",
+        json_schema_extra=_or_range,
+    )
+    min_workers: int | None = Field(None, ge=1, le=MAX_WORKERS, description="what a range of workers begins with")
     cpus_per_worker: int = Field(1, ge=1, le=4096)
     gpus_per_worker: float = Field(0, ge=0, le=64)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_range(cls, value: Any) -> Any:
+        if (
+            isinstance(value, dict)
+            and isinstance(value.get("workers"), str)
+            and (found := worker_range(value["workers"]))
+        ):
+            return {**value, "workers": found[1], "min_workers": found[0]}
+        return value
+
+    @field_validator("min_workers")
+    @classmethod
+    def _in_order(cls, least: int | None, info: ValidationInfo) -> int | None:
+        most = info.data.get("workers")
+        if least is not None and most is not None and least > most:
+            raise ValueError(f"expected at most {most}, the end of the range; received {least}")
+        return least
+
+    @property
+    def least(self) -> int:
+        """The fewest workers that the run goes on with."""
+        return self.workers if self.min_workers is None else self.min_workers
+
+    def sizes(self, batch_size: int) -> list[int]:
+        """Numbers of workers among which a global batch can be divided evenly, largest first."""
+        return [n for n in range(self.workers, max(self.least, 1) - 1, -1) if batch_size % n == 0]
+
+
+class RetrySpec(Section):
+    """How often a training on Ray is taken up again by itself, from its newest checkpoint, by what ended it."""
+
+    crashes: int = Field(3, ge=0, le=10_000, description="restarts after a worker or its node died")
+    preemptions: int = Field(100, ge=0, le=10_000, description="restarts after a node was taken away with notice")
+    wait_minutes: float = Field(
+        30, ge=0, le=100_000, description="for room on the cluster, and for a store that is away"
+    )
 
 
 class CheckpointSpec(Section):

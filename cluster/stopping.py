@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+import weakref
 from collections.abc import Callable
 
 from cluster.store.base import Store
@@ -19,22 +21,53 @@ def stop_key(run: str) -> str:
 
 
 def stop_signal(store: Store, run: str) -> Callable[[], bool]:
-    """A function that asks the store, every two seconds at the most, whether a person wants the run to stop.
+    """A function that says whether a person wants the run to stop. It answers at once: a thread asks the store.
 
-    A store that is away for a while does not end the run.
+    A store that is away for a while neither ends the run nor holds it up.
     """
-    key = stop_key(run)
-    last: float | None = None
+    return watch(store, stop_key(run))
 
-    def should_stop() -> bool:
-        nonlocal last
-        if last is not None and time.monotonic() - last < ASK_EVERY_SECONDS:
-            return False
-        last = time.monotonic()
+
+def resize_key(run: str) -> str:
+    """The object that asks the workers of `run` to leave, because there is room for more of them."""
+    return f"runs/{run}/resize.json"
+
+
+def watch(store: Store, key: str) -> Callable[[], bool]:
+    """A function that says whether there is such an object; see `stop_signal`."""
+    return _Signal(store, key)
+
+
+class _Signal:
+    """Asks every two seconds from the first call on, until it is forgotten or the answer is yes."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self.store, self.key = store, key
+        self._asked = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __call__(self) -> bool:
+        if self._thread is None:
+            self._ask()
+            self._thread = threading.Thread(
+                target=_keep_asking, args=(weakref.ref(self),), daemon=True, name="tlgan-stop"
+            )
+            self._thread.start()
+        return self._asked.is_set()
+
+    def _ask(self) -> bool:
         try:
-            return store.head(key) is not None
+            if self.store.head(self.key) is not None:
+                self._asked.set()
         except BackendError as error:
             log.warning("can't ask whether to stop: %s", error)
-            return False
+        return self._asked.is_set()
 
-    return should_stop
+
+def _keep_asking(signal: weakref.ref[_Signal]) -> None:
+    while True:
+        time.sleep(ASK_EVERY_SECONDS)
+        one = signal()
+        if one is None or one._ask():
+            return
+        del one

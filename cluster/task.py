@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cluster.checkpoints import Checkpoints
 from cluster.drafts import pin_name, put_draft
 from cluster.events import EventWriter
 from cluster.fence import Fence
+from cluster.patience import PATIENCE, patiently
 from cluster.store import ArtifactStore, Store, open_store
 from tlgan.recipe import DataSpec, Recipe
 
@@ -30,6 +32,7 @@ class GanTask:
     better than `best` where that is given.
 
     `attempt`: which of the run; once a later one has begun, this one can leave nothing in the store any more.
+    `patience`: seconds to wait for a store that is away, before the training and with its result.
     `start`: the run and nimg of a checkpoint in the store to go on from, be it another run's (see `tlgan.train.train`).
     """
 
@@ -53,6 +56,7 @@ class GanTask:
     endpoint: str | None = None  # of an S3 server; keys come from each node's own environment
     device: str | None = None  # default: a GPU where there is one
     attempt: int = 1
+    patience: float = PATIENCE
 
     def open_store(self) -> Store:
         return open_store(self.store, endpoint=self.endpoint)
@@ -81,15 +85,19 @@ def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
     recipe = Recipe.model_validate(task.recipe)
     artifacts = ArtifactStore(task.open_store())
     workdir = Path(task.workdir)
-    dataset = dataset_of(recipe.data, recipe.model.resolution, artifacts, recipe.model.channels)
-    parent = artifacts.pull(task.parent) if task.parent else None
     fence = Fence(artifacts.store, task.run, task.attempt)
     checkpoints = Checkpoints(artifacts.store, task.run, task.keep, task.attempt, fence)
+
+    def fetch() -> tuple[Any, Path | None]:
+        dataset = dataset_of(recipe.data, recipe.model.resolution, artifacts, recipe.model.channels)
+        return dataset, artifacts.pull(task.parent) if task.parent else None
+
+    dataset, parent = patiently(fetch, "what the training starts from", task.patience)
     if task.checkpoints_to_store:
-        once_per_node(lambda: checkpoints.fetch_newer(workdir / "checkpoints"), world)
+        once_per_node(lambda: fetch_newest(checkpoints, workdir / "checkpoints", task.patience), world)
     adopt = fetch_start(task, artifacts.store, world) if task.start else None
     writer = EventWriter(artifacts.store, task.run, hooks.listener)
-    desk = _Desk(task, recipe, artifacts, writer, hooks, fence)
+    desk = _Desk(task, recipe, artifacts, writer, hooks, fence, checkpoints)
     try:
         result = train(
             without_places(recipe),
@@ -103,7 +111,7 @@ def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
             hooks=Hooks(
                 report=desk.report,
                 should_stop=hooks.should_stop,
-                saved=checkpoints.push,
+                saved=desk.saved,
                 measured=desk.measured,
             ),
         )
@@ -136,6 +144,14 @@ def once_per_node(fetch: Callable[[], None], world: Any) -> None:
     world.barrier()
 
 
+def fetch_newest(checkpoints: Checkpoints, root: Path, patience: float) -> None:
+    """The newest sound checkpoint of the store, if this node has none as new; what went bad here is no checkpoint."""
+    from tlgan.checkpoint import drop_damaged
+
+    drop_damaged(root)
+    patiently(lambda: checkpoints.fetch_newer(root), "the newest checkpoint", patience)
+
+
 def fetch_start(task: GanTask, store: Store, world: Any) -> Path:
     """The checkpoint `task.start` on this node's disk."""
     assert task.start is not None
@@ -144,11 +160,20 @@ def fetch_start(task: GanTask, store: Store, world: Any) -> Path:
     return root / f"ckpt-{nimg:012d}"
 
 
-def dataset_of(spec: DataSpec, resolution: int, artifacts: ArtifactStore, channels: int | None = None) -> Any:
-    """The prepared dataset of a pinned `spec`; a dataset artifact is pulled through the node's cache."""
+def dataset_of(
+    spec: DataSpec,
+    resolution: int | list[int],
+    artifacts: ArtifactStore,
+    channels: int | None = None,
+    here: Mapping[str | None, Path] | None = None,
+) -> Any:
+    """The prepared dataset of a pinned `spec`; a dataset artifact is pulled through the node's cache.
+
+    `here`: artifacts that are on this node already.
+    """
     from tlgan.data.dataset import prepare
 
-    path = artifacts.pull(spec.artifact) if spec.artifact else None
+    path = (here or {}).get(spec.artifact) or (artifacts.pull(spec.artifact) if spec.artifact else None)
     return prepare(spec, resolution=resolution, channels=channels, artifact_path=path)
 
 
@@ -184,15 +209,21 @@ def evaluator_of(task: GanTask, recipe: Recipe, artifacts: ArtifactStore) -> Cal
 
     spec, owners = recipe.evaluation, owners_of(recipe.metrics)
     loaded: dict[str, Any] = {}
+    wanted = {task.extractor_ref, (spec.data or recipe.data).artifact, recipe.data.artifact} - {None}
+
+    def fetch() -> dict[str | None, Path]:
+        return {ref: artifacts.pull(ref) for ref in wanted if ref}
+
+    here = patiently(fetch, "what the metrics need", task.patience)  # now: later the store may be away
 
     def load(world: Any, channels: int) -> None:
-        path = artifacts.pull(task.extractor_ref) if task.extractor_ref else None
+        path = here.get(task.extractor_ref)
         loaded["extractor"] = open_extractor(
             spec.extractor, artifact_path=path, artifact_ref=task.extractor_ref, device=world.device
         )
-        loaded["dataset"] = dataset_of(spec.data or recipe.data, recipe.model.resolution, artifacts, channels)
+        loaded["dataset"] = dataset_of(spec.data or recipe.data, recipe.model.resolution, artifacts, channels, here)
         if "training" in owners:
-            loaded["training"] = dataset_of(recipe.data, recipe.model.resolution, artifacts, channels)
+            loaded["training"] = dataset_of(recipe.data, recipe.model.resolution, artifacts, channels, here)
 
     def evaluate(G_ema: Any, world: Any, D: Any = None) -> list[Any]:
         if not loaded:
@@ -222,9 +253,10 @@ class _Desk:
         writer: EventWriter,
         hooks: TaskHooks,
         fence: Fence,
+        checkpoints: Checkpoints,
     ) -> None:
         self.task, self.recipe, self.artifacts, self.writer, self.hooks = task, recipe, artifacts, writer, hooks
-        self.fence = fence
+        self.fence, self.checkpoints = fence, checkpoints
         self.best = task.best
         self.coverage: dict[str, Any] | None = None
         self.last_grid: bytes | None = None
@@ -237,6 +269,12 @@ class _Desk:
         if event["type"] == "transfer":
             self.coverage = event["coverage"]
         self.writer(event)
+
+    def saved(self, path: Path, nimg: int) -> None:
+        """A checkpoint is on this node's disk: bring it to the store. Called in a thread of the loop's saver."""
+        begun = time.monotonic()
+        if self.checkpoints.push(path, nimg):
+            self.writer({"type": "stored", "nimg": nimg, "seconds": round(time.monotonic() - begun, 4)})
 
     def measured(self, learner: Any, nimg: int, values: list[Any]) -> bool:
         """In a trial: keep the best networks so far, then tell the tuner, which may end the trial on the spot."""
@@ -268,13 +306,19 @@ class _Desk:
             z = latents(self.recipe.train.seed, 0, rows * cols, self.recipe.model.latent_dim)
             png = grid_png(draw(networks["G_ema"], z), self.task.grid)
             (Path(folder) / "grid.png").write_bytes(png)
-            entries = self.artifacts.stage(Path(folder), pin=pin_name(self.task.run, self.task.attempt))
+            document = {
+                "nimg": nimg,
+                "metrics": [value.to_json() for value in values],
+                "coverage": self.coverage,
+                "channels": networks["G_ema"].config["channels"],
+            }
+            patiently(lambda: self._leave(Path(folder), document, png), f"run {self.task.run}", self.task.patience)
+
+    def _leave(self, folder: Path, document: dict[str, Any], png: bytes) -> None:
+        entries = self.artifacts.stage(folder, pin=pin_name(self.task.run, self.task.attempt))
         document = {
             "files": [entry.model_dump() for entry in entries],
-            "nimg": nimg,
-            "metrics": [value.to_json() for value in values],
-            "coverage": self.coverage,
-            "channels": networks["G_ema"].config["channels"],
+            **document,
         }
         self.fence()
         self.artifacts.store.put(f"runs/{self.task.run}/grid.png", png)

@@ -1,40 +1,118 @@
-"""Data-parallel training by Ray Train (V2): one `TorchTrainer` an attempt, `run_gan` in every worker.
+"""Data-parallel training by Ray Train (V2): a `TorchTrainer`, `cluster.worker.work` in every worker, and another one
+whenever that ended before its end, by the rules of `cluster.restarts`.
 
-Ray starts the workers, forms the process group and starts all over when one dies; the state to go on from is in our
-checkpoints, the results are in our store. Ray's own storage holds nothing but its bookkeeping.
+Ray starts the workers and forms the process group; the state to go on from is in our checkpoints, the results are in our
+store. Ray's own storage holds nothing but its bookkeeping. The controller's own restarts are off: each time it is decided
+here anew how many workers there is room for.
 """
 
 from __future__ import annotations
 
-import os
-import socket
+import logging
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from cluster.code import root
-from cluster.events import Event, Follower
-from cluster.logs import captured
+from cluster.capacity import Growth, wait_for_room
+from cluster.events import Event, EventWriter, Follower
+from cluster.patience import patiently
 from cluster.ray_session import RaySession
+from cluster.restarts import CAPACITY, STOP, Restarts, cause_of, ending_of
 from cluster.runs import Runs
-from cluster.sections import ResourcesSpec
-from cluster.stopping import stop_key, stop_signal
-from cluster.task import GanTask, TaskHooks, run_gan
+from cluster.sections import ResourcesSpec, RetrySpec
+from cluster.stopping import resize_key
+from cluster.task import GanTask
 from cluster.waiting import away_from_main
+from cluster.worker import error_name, left_name, work
 from tlgan import errors
-from tlgan.errors import BackendError, RunFailed, TlganError
+from tlgan.errors import RunFailed, TlganError
 
-MAX_RESTARTS = 3
-
-
-def error_name(task: GanTask) -> str:
-    """Below the run: why an attempt's workers gave up."""
-    return f"error-{task.attempt}.json"
+__all__ = ["cause_of", "error_name", "train_on_ray"]
+log = logging.getLogger("tlgan.trainer")
+Ending = tuple[str | None, TlganError | None, list[str]]
+"""Cause (None: the end was reached), what was raised, nodes that must not be used again."""
 
 
-def train_on_ray(session: RaySession, task: GanTask, resources: ResourcesSpec, listener: Any = None) -> bool:
-    """Runs `task` on `resources.workers` workers. False when it was stopped. Raises `RunFailed` or the worker's own error."""
+def train_on_ray(
+    session: RaySession,
+    task: GanTask,
+    resources: ResourcesSpec,
+    listener: Callable[[Event], None] | None = None,
+    retry: RetrySpec | None = None,
+) -> bool:
+    """Runs `task` to its end, with as many restarts as `retry` allows. False when it was stopped.
+
+    Raises `RunFailed` when they are used up, or the workers' own error when a restart would not mend it.
+    """
     session.connect()
+    store, restarts = task.open_store(), Restarts(retry or RetrySpec())
+    sizes = resources.sizes(task.recipe["train"]["batch_size"])
+    gone: set[str] = set()
+    hear = listener or _ignore
+    with Follower(store, task.run, hear):
+        teller = EventWriter(store, task.run, hear)
+        try:
+            while True:
+                workers = wait_for_room(resources, sizes, gone, store, task.run, restarts.allowed, teller)
+                if workers is None:
+                    return False
+                cause, error, nodes = _attempt(session, task, resources, workers, sizes, gone)
+                if cause is None:
+                    return True
+                if cause == STOP:
+                    return False
+                gone |= set(nodes)
+                teller({"type": "lost", "cause": cause, "workers": workers, "reason": error.message if error else None})
+                restarts.spend(cause, error)
+                if (
+                    cause == CAPACITY
+                ):  # the room went before Ray could take it; smaller next time, where that is allowed
+                    sizes = [n for n in sizes if n < workers] or sizes
+        finally:
+            teller.close()
+
+
+def _ignore(event: Event) -> None:
+    pass
+
+
+def _attempt(
+    session: RaySession, task: GanTask, resources: ResourcesSpec, workers: int, sizes: list[int], gone: set[str]
+) -> Ending:
+    """Ray's trainer with a number of workers, until it ends one way or another."""
+    store, runs = task.open_store(), Runs(task.open_store())
+
+    def forget() -> None:
+        for key in (f"runs/{task.run}/{error_name(task)}", f"runs/{task.run}/{left_name(task)}", resize_key(task.run)):
+            store.delete(key)
+
+    def recorded() -> TlganError | None:
+        return patiently(lambda: _recorded_error(runs, task), f"run {task.run}", task.patience)
+
+    patiently(forget, f"run {task.run}", task.patience)
+    with (
+        tempfile.TemporaryDirectory(prefix="tlgan-train-") as bookkeeping,
+        Growth(task, resources, workers, sizes, gone),
+    ):
+        trainer = trainer_of(task, resources, workers, bookkeeping)
+        try:
+            away_from_main(trainer.fit, "ray-train")
+        except Exception as error:
+            if found := recorded():
+                raise found from error
+            cause, shown = ending_of(error)
+            if cause is None:
+                raise shown from error
+            log.warning("the workers of run %s were lost (%s): %s", task.run, cause, shown.message)
+            return cause, shown, []
+    if found := recorded():
+        raise found
+    left = patiently(lambda: runs.get_json(task.run, left_name(task)), f"run {task.run}", task.patience)
+    return (str(left["cause"]), None, list(left.get("nodes", []))) if left else (None, None, [])
+
+
+def trainer_of(task: GanTask, resources: ResourcesSpec, workers: int, bookkeeping: str) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -42,94 +120,27 @@ def train_on_ray(session: RaySession, task: GanTask, resources: ResourcesSpec, l
     per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
     if use_gpu:
         per_worker["GPU"] = resources.gpus_per_worker
-    store = task.open_store()
-    with (
-        tempfile.TemporaryDirectory(prefix="tlgan-train-") as bookkeeping,
-        Follower(store, task.run, listener or _ignore),
-    ):
-        trainer = TorchTrainer(
-            _worker,
-            train_loop_config={
-                **asdict(task),
-                "threads": resources.cpus_per_worker,
-                "device": None if use_gpu else "cpu",  # a GPU that was not asked for is somebody else's
-            },
-            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
-            scaling_config=ScalingConfig(
-                num_workers=resources.workers, use_gpu=use_gpu, resources_per_worker=per_worker
-            ),
-            run_config=RunConfig(
-                name="run", storage_path=bookkeeping, failure_config=FailureConfig(max_failures=MAX_RESTARTS)
-            ),
-        )
-        store.delete(f"runs/{task.run}/{error_name(task)}")
-        try:
-            away_from_main(trainer.fit, "ray-train")
-        except Exception as error:
-            raise _recorded_error(task) or cause_of(error) from error
-    if recorded := _recorded_error(task):
-        raise recorded
-    return store.head(stop_key(task.run)) is None
+    return TorchTrainer(
+        work,
+        train_loop_config={
+            **asdict(task),
+            "threads": resources.cpus_per_worker,
+            "device": None if use_gpu else "cpu",  # a GPU that was not asked for is somebody else's
+        },
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=per_worker),
+        run_config=RunConfig(
+            name="run",
+            storage_path=bookkeeping,
+            failure_config=FailureConfig(max_failures=0, max_preemption_failures=0, controller_failure_limit=0),
+        ),
+    )
 
 
-def _ignore(event: Event) -> None:
-    pass
-
-
-def _worker(config: dict[str, Any]) -> None:
-    """One rank. Errors that a restart can't mend are written down, and the restarted workers leave at once."""
-    task = GanTask(**{**config, "device": config["device"] or _own_gpu()})
-    runs = Runs(task.open_store())
-    if runs.get_json(task.run, error_name(task)) is not None:
-        return
-    store = task.open_store()
-    try:
-        with captured(store, task.run, *_introduced()):
-            run_gan(task, TaskHooks(should_stop=stop_signal(store, task.run)))
-    except TlganError as error:
-        if not isinstance(error, BackendError):
-            told = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-            runs.put_json(task.run, error_name(task), told)
-        if not isinstance(
-            error, RunFailed
-        ):  # divergence is seen by all ranks alike; anything else must end the others too
-            raise
-
-
-def _introduced() -> tuple[str, str]:
-    """The source of this worker's log, and its first line."""
-    from ray.train import get_context
-
-    here = get_context()
-    rank, size = here.get_world_rank(), here.get_world_size()
-    return f"rank-{rank}", f"rank {rank} of {size} on {socket.gethostname()} (process {os.getpid()}), code in {root()}"
-
-
-def _own_gpu() -> str:
-    from ray.train.torch import get_device
-
-    return str(get_device())
-
-
-def _recorded_error(task: GanTask) -> TlganError | None:
-    found = Runs(task.open_store()).get_json(task.run, error_name(task))
+def _recorded_error(runs: Runs, task: GanTask) -> TlganError | None:
+    found = runs.get_json(task.run, error_name(task))
     if found is None:
         return None
     kind = getattr(errors, found["type"], RunFailed)
     error: TlganError = kind(found["message"], hint=found["hint"])
     return error
-
-
-def cause_of(error: BaseException) -> TlganError:
-    """The error of ours inside what Ray raised, or a `RunFailed` with the first line that says something."""
-    seen: list[BaseException] = [error]
-    while seen:
-        one = seen.pop()
-        if isinstance(one, TlganError):
-            return one
-        seen += [e for e in (getattr(one, "cause", None), one.__cause__) if isinstance(e, BaseException)]
-        workers = getattr(one, "worker_failures", None)
-        if isinstance(workers, dict):
-            seen += [e for e in workers.values() if isinstance(e, BaseException)]
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return RunFailed(f"training failed: {lines[-1] if lines else type(error).__name__}", hint="see the run's Ray log")

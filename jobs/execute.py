@@ -17,6 +17,7 @@ from cluster.checkpoints import Checkpoints
 from cluster.events import EventWriter
 from cluster.fence import Fence
 from cluster.job import Job, TrainingJob
+from cluster.patience import patiently
 from cluster.runs import FINAL, RunRecord, new_record
 from cluster.stopping import stop_key
 from jobs.pin import Plan
@@ -84,7 +85,7 @@ def _run(plan: Plan, session: Session, module: Any, given: Given | None) -> RunR
             outcome: Outcome = module.perform(plan, session, record)
     except BaseException as error:
         try:
-            _close(record, session, tell, *_verdict(error), failure=failure_of(error))
+            _close(record, session, tell, *_verdict(error, session), failure=failure_of(error))
         except (BackendError, Conflict) as problem:  # what went wrong first is what counts
             log.warning("the end of run %s was not recorded: %s", record.id, problem)
         if isinstance(error, TlganError | KeyboardInterrupt):
@@ -230,9 +231,9 @@ def forget_progress(session: Session, run: RunRecord) -> None:
         log.warning("checkpoints of run %s were left in the store: %s", run.id, error)
 
 
-def _verdict(error: BaseException) -> tuple[str, str]:
+def _verdict(error: BaseException, session: Session) -> tuple[str, str]:
     if isinstance(error, KeyboardInterrupt | RunStopped):
-        return "stopped", "stopped by a person"
+        return "stopped", session.why_stopped
     return "failed", str(error) or type(error).__name__
 
 
@@ -246,11 +247,13 @@ def _close(
             raise Conflict(
                 f"run {record.id} was taken over by attempt {found.attempt}, this is attempt {record.attempt}"
             )
+        if found.state in FINAL:  # somebody recorded the end of this attempt already: it is written once
+            return {}
         return {"state": state, "reason": reason, "finished": now_utc(), **more}
 
     try:
-        Fence(session.artifacts.store, record.id, record.attempt)()
+        patiently(Fence(session.artifacts.store, record.id, record.attempt), f"the end of run {record.id}")
         tell({"type": "run", "state": state, "reason": reason, "name": record.name, "kind": record.kind, **more})
     finally:
         tell.close()
-    return session.runs.revise(record.id, ended)
+    return patiently(lambda: session.runs.revise(record.id, ended), f"the end of run {record.id}")

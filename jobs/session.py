@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cluster.patience import patiently
 from cluster.ray_session import RaySession
 from cluster.runs import Runs
 from cluster.stopping import stop_key, stop_signal
@@ -32,6 +33,7 @@ class Session:
     listener: Callable[[str, Event], None] = _silent
     fresh: bool = False
     interrupted: threading.Event = field(default_factory=threading.Event)
+    why_stopped: str = "stopped by a person"
     ray_address: str | None = None
 
     def __post_init__(self) -> None:
@@ -55,7 +57,7 @@ class Session:
         def watch() -> None:
             while not over.is_set():
                 if self.interrupted.wait(0.2):
-                    self.artifacts.store.put(stop_key(run_id), b"{}")
+                    patiently(lambda: self.artifacts.store.put(stop_key(run_id), b"{}"), f"stopping run {run_id}")
                     return
 
         thread = threading.Thread(target=watch, daemon=True, name="tlgan-interrupts")

@@ -5,7 +5,8 @@
     +- DataError (ValueError)         2   a dataset that can't be used as asked
     +- NotFound (LookupError)         3   an artifact, run, file or alias that does not exist
     +- Conflict                       4   somebody else changed the thing first
-    +- BackendError                   5   the store or cluster can't be reached or refuses the credentials
+    +- BackendError                   5   the store or cluster can't be reached
+    |  +- Refused                     5   it answers, and refuses the credentials or knows no such bucket
     +- Infeasible                     6   the cluster can never satisfy the request
     +- GateFailed                     7   a metric gate or a budget was missed
     +- IntegrityError                 8   bytes that do not match their digest
@@ -114,6 +115,10 @@ class Conflict(TlganError):
 class BackendError(TlganError):
     code = "backend"
     exit_code = 5
+
+
+class Refused(BackendError):
+    """Asking again changes nothing, other than with a store that is merely away."""
 
 
 class Infeasible(TlganError):

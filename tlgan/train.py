@@ -205,9 +205,9 @@ class _Run:
     def resume(self, adopt: Path | None = None) -> int:
         """Restore the newest checkpoint, or else `adopt`; the number of images seen until then, 0 without one."""
         found = self._agreed()
-        if found is None and adopt is None:
+        if (path := found or adopt) is None:
             return 0
-        state, meta = checkpoint.load(found, self.recipe) if found else checkpoint.load(adopt)
+        state, meta = checkpoint.load(path, self.recipe if found else None)
         self.learner.load_state_dict(state)
         self.seconds, self.since_nimg = meta["seconds"], meta["nimg"]
         torch.set_rng_state(torch.tensor(meta["rng"][self.world.rank % len(meta["rng"])], dtype=torch.uint8))

@@ -20,7 +20,7 @@ from botocore.exceptions import ConnectionError as CantConnect
 from urllib3.exceptions import HTTPError as StreamError
 
 from cluster.store.base import scrub
-from tlgan.errors import BackendError, NotFound
+from tlgan.errors import BackendError, NotFound, Refused
 
 MAX_SAID = 400  # characters of what a server says that are repeated
 _MISSING = {"NoSuchKey", "NotFound", "404"}
@@ -80,7 +80,7 @@ def s3_errors(url: str, endpoint: str | None, key: str = "", *, through_conditio
         raise _refusal(error, place, url, key) from None
     except (NoCredentialsError, PartialCredentialsError):
         hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-        raise BackendError(f"{place}: no credentials found", hint=hint) from None
+        raise Refused(f"{place}: no credentials found", hint=hint) from None
     except SSLError as error:
         raise BackendError(f"{place} can't be reached: {scrub(error)}", hint=_trust()) from None
     except (CantConnect, HTTPClientError, StreamError, IncompleteReadError, ConnectionError) as error:
@@ -102,9 +102,9 @@ def _refusal(error: ClientError, place: str, url: str, key: str) -> Exception:
     if is_missing(error):
         return NotFound(f"{key or 'object'} does not exist in {url}")
     if code == "NoSuchBucket":
-        return BackendError(f"{place}: the bucket does not exist", hint="create it, or correct --store")
+        return Refused(f"{place}: the bucket does not exist", hint="create it, or correct --store")
     if code in _REFUSED or status_of(error) in (401, 403):
         hint = "check the access key, its secret and what the key may do in this bucket"
-        return BackendError(f"{place} refuses the credentials for {error.operation_name}: {code}", hint=hint)
+        return Refused(f"{place} refuses the credentials for {error.operation_name}: {code}", hint=hint)
     said = scrub(error.response.get("Error", {}).get("Message", ""))[:MAX_SAID]
     return BackendError(f"{place} answers {status_of(error)} {code} to {error.operation_name} of {key!r}: {said}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import partial
 from typing import Any
 
 from cluster.drafts import files_of, get_draft, unpin_all
 from cluster.fence import Fence
 from cluster.job import FinetuneJob, GanJob, PretrainJob
+from cluster.patience import patiently
 from cluster.runs import RunRecord
 from cluster.store import s3_endpoint
 from cluster.task import GanTask, TaskHooks, run_gan
@@ -71,7 +73,8 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
     assert isinstance(job, GanJob)
     if job.resources.workers:
         with session.passing_on_interrupts(run.id):
-            finished = train_on_ray(session.ray, task, job.resources, lambda event: session.listener(run.id, event))
+            hear = partial(session.listener, run.id)
+            finished = train_on_ray(session.ray, task, job.resources, hear, job.retry)
     else:
         hooks = TaskHooks(
             listener=lambda event: session.listener(run.id, event), should_stop=session.should_stop(run.id)
@@ -102,6 +105,7 @@ def task_of(plan: Plan, session: Session, run: RunRecord, where: str | None = No
         "keep": job.checkpoint.keep,
         "grid_every_kimg": job.grid.every_kimg,
         "grid": (job.grid.rows, job.grid.cols),
+        "patience": 60 * job.retry.wait_minutes,
     }
     return GanTask(**{**fields, **changes})
 
@@ -129,7 +133,7 @@ def publish(
     Raises `Conflict` when a later attempt of the run has begun.
     """
     store = session.artifacts.store
-    draft = get_draft(store, where or run.id, run.attempt)
+    draft = patiently(lambda: get_draft(store, where or run.id, run.attempt), f"run {run.id}")
     if draft is None:
         raise RunFailed(f"run {where or run.id} ended without a result in the store")
     assert plan.recipe is not None
@@ -147,6 +151,10 @@ def publish(
     fields["metrics"] = finite(fields["metrics"])
     manifest = Manifest.create(name, files_of(draft), **fields)
     fence = Fence(store, run.id, run.attempt)
-    published = session.artifacts.commit(manifest, dict.fromkeys(["latest", *aliases]), fence, fence.claim)
-    unpin_all(store, run.id)
-    return published
+
+    def commit() -> Manifest:
+        published = session.artifacts.commit(manifest, dict.fromkeys(["latest", *aliases]), fence, fence.claim)
+        unpin_all(store, run.id)
+        return published
+
+    return patiently(commit, f"the result of run {run.id}")

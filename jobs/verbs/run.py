@@ -85,7 +85,7 @@ def run_attached(ctx: Context, job: Any, *, fresh: bool = False, given: Any = No
         with (
             Progress(ctx) as progress,
             Session(artifacts, progress, fresh) as session,
-            _polite(session.interrupted, ctx),
+            _polite(session, ctx),
         ):
             return execute(job, session, given)
     except KeyboardInterrupt:
@@ -96,21 +96,25 @@ def run_attached(ctx: Context, job: Any, *, fresh: bool = False, given: Any = No
 
 
 class _polite:  # noqa: N801 - used as a function
-    """While it lasts, Ctrl-C sets `asked` and only a second one interrupts."""
+    """While it lasts, Ctrl-C or SIGTERM asks the session to stop, and only a second one interrupts."""
 
-    def __init__(self, asked: threading.Event, ctx: Context) -> None:
-        self.asked, self.ctx = asked, ctx
+    def __init__(self, session: Any, ctx: Context) -> None:
+        self.session, self.ctx = session, ctx
+        self.before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGINT, self._handle)
+            self.before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def _handle(self, number: int, frame: Any) -> None:
-        if self.asked.is_set():
+        if self.session.interrupted.is_set():
             raise KeyboardInterrupt
-        self.asked.set()
-        self.ctx.say("stopping at the next tick, with a checkpoint (Ctrl-C again: at once)")
+        again = "Ctrl-C again: at once"
+        if number == signal.SIGTERM:  # a node that is shut down, a job that is cancelled
+            self.session.why_stopped, again = "ended by SIGTERM", "a second one: at once"
+        self.session.interrupted.set()
+        self.ctx.say(f"stopping at the next step, with a checkpoint ({again})")
 
     def __exit__(self, *_: object) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self.before)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

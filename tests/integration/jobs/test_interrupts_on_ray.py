@@ -47,7 +47,7 @@ def test_an_interrupted_sweep_publishes_nothing_and_keeps_what_ended(
     sweep["early_stop"] = {"scheduler": "none"}
     sweep["space"] = {"transfer.freeze_d": {"choice": [0, 1, 2]}}
     interrupt_at(session, events, "trial", state="succeeded")
-    with pytest.raises(RunStopped), _polite(session.interrupted, Context(quiet=True)):
+    with pytest.raises(RunStopped), _polite(session, Context(quiet=True)):
         execute(parse_job(sweep), session)
     assert session.interrupted.is_set()
     record = session.runs.get("search")
@@ -62,7 +62,7 @@ def test_an_interrupted_training_on_workers_stops_with_a_checkpoint(
     shared_ray: Any, session: Session, pretrain: Callable[..., Any], events: Events
 ) -> None:
     interrupt_at(session, events, "started")
-    with pytest.raises(RunStopped), _polite(session.interrupted, Context(quiet=True)):
+    with pytest.raises(RunStopped), _polite(session, Context(quiet=True)):
         execute(pretrain(resources__workers=1, train__kimg=400), session)
     assert session.interrupted.is_set()
     record = session.runs.get("tiny")

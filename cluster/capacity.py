@@ -1,0 +1,99 @@
+"""Room on a Ray cluster right now: waiting until there is enough of it, and noticing when there is more."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from typing import Any
+
+from cluster.events import EventWriter
+from cluster.room import Node, room
+from cluster.sections import ResourcesSpec, RetrySpec
+from cluster.stopping import resize_key, stop_key
+from cluster.store.base import Store
+from cluster.task import GanTask
+from tlgan.errors import BackendError, RunFailed
+
+log = logging.getLogger("tlgan.capacity")
+LOOK_EVERY = 1.0
+GROW_EVERY = 15.0
+"""Seconds between two looks for more room, which must be there both times; a change of workers costs half a minute."""
+
+
+def free_nodes(without: set[str]) -> list[Node]:
+    """What is free on each node of the cluster, but for those that are about to be taken away."""
+    import ray
+    from ray._private.state import available_resources_per_node  # the public calls know sums over all nodes only
+
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - without
+    return [dict(free) for node, free in available_resources_per_node().items() if node in alive]
+
+
+def places(resources: ResourcesSpec, nodes: list[Node]) -> int:
+    """How many workers fit on what is free."""
+    worker = {"CPU": float(resources.cpus_per_worker), "GPU": float(resources.gpus_per_worker)}
+    return sum(room(node, worker) for node in nodes)
+
+
+def wait_for_room(
+    resources: ResourcesSpec,
+    sizes: list[int],
+    gone: set[str],
+    store: Store,
+    run: str,
+    retry: RetrySpec,
+    tell: EventWriter,
+) -> int | None:
+    """The largest of `sizes` (largest first) for which there is room, as soon as there is for one; None when the run is
+    stopped meanwhile. Raises `RunFailed` after `retry.wait_minutes`."""
+    end, told = time.monotonic() + 60 * retry.wait_minutes, False
+    while True:
+        free = places(resources, free_nodes(gone))
+        if fits := [size for size in sizes if size <= free]:
+            return fits[0]
+        with contextlib.suppress(BackendError):
+            if store.head(stop_key(run)) is not None:
+                return None
+        if time.monotonic() >= end:
+            raise RunFailed(
+                f"there was no room for {sizes[-1]} workers within {retry.wait_minutes:g} minutes, only for {free}",
+                hint="the same command tries again; retry.wait_minutes says how long",
+            )
+        if not told:
+            told = True
+            tell({"type": "waiting", "for": "room on the cluster", "workers": sizes[-1], "room": free})
+        time.sleep(LOOK_EVERY)
+
+
+class Growth:
+    """While it lasts, asks the workers to leave once there is room for more of them. Does nothing at the largest size."""
+
+    def __init__(self, task: GanTask, resources: ResourcesSpec, workers: int, sizes: list[int], gone: set[str]) -> None:
+        self.task, self.resources, self.gone = task, resources, gone
+        self.workers, self.larger = workers, [size for size in sizes if size > workers]
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="tlgan-growth")
+
+    def __enter__(self) -> Growth:
+        if self.larger:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _work(self) -> None:
+        seen = 0
+        while not self._over.wait(GROW_EVERY):
+            try:
+                more = self.workers + places(self.resources, free_nodes(self.gone)) >= min(self.larger)
+                seen = seen + 1 if more else 0
+                if seen == 2:
+                    self.task.open_store().put(resize_key(self.task.run), b"{}")
+                    return
+            except Exception as error:
+                log.warning("can't look for more room: %s", error)
