@@ -27,8 +27,9 @@ def free_nodes(without: set[str]) -> list[Node]:
     import ray
     from ray._private.state import available_resources_per_node  # the public calls know sums over all nodes only
 
-    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - without
-    return [dict(free) for node, free in available_resources_per_node().items() if node in alive]
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - without  # type: ignore[no-untyped-call]
+    free = available_resources_per_node()  # type: ignore[no-untyped-call]
+    return [dict(amounts) for node, amounts in free.items() if node in alive]
 
 
 def places(resources: ResourcesSpec, nodes: list[Node]) -> int:

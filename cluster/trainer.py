@@ -30,6 +30,7 @@ from tlgan.errors import RunFailed, TlganError
 
 __all__ = ["cause_of", "error_name", "train_on_ray"]
 log = logging.getLogger("tlgan.trainer")
+NO_RESTARTS: dict[str, Any] = {"max_failures": 0, "max_preemption_failures": 0, "controller_failure_limit": 0}
 Ending = tuple[str | None, TlganError | None, list[str]]
 """Cause (None: the end was reached), what was raised, nodes that must not be used again."""
 
@@ -132,7 +133,7 @@ def trainer_of(task: GanTask, resources: ResourcesSpec, workers: int, bookkeepin
         run_config=RunConfig(
             name="run",
             storage_path=bookkeeping,
-            failure_config=FailureConfig(max_failures=0, max_preemption_failures=0, controller_failure_limit=0),
+            failure_config=FailureConfig(**NO_RESTARTS),
         ),
     )
 

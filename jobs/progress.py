@@ -77,7 +77,17 @@ class Progress:
 
     def _resumed(self, run_id: str, event: Event) -> None:
         self.totals.setdefault(run_id, event.get("total", 0))
-        self._print(f"{run_id}  resumed at {event['nimg'] / 1000:g} kimg")
+        on = f" on {event['workers']} workers" if event.get("workers", 1) > 1 else ""
+        self._print(f"{run_id}  resumed at {event['nimg'] / 1000:g} kimg{on}")
+
+    def _lost(self, run_id: str, event: Event) -> None:
+        why = f": {event['reason']}" if event.get("reason") else ""
+        self._print(f"{run_id}  its {event['workers']} workers were lost ({event['cause']}){why}")
+
+    def _waiting(self, run_id: str, event: Event) -> None:
+        self._print(
+            f"{run_id}  waits for {event['for']}: {event['workers']} workers, there is room for {event['room']}"
+        )
 
     def _transfer(self, run_id: str, event: Event) -> None:
         coverage = event["coverage"]
