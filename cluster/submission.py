@@ -29,7 +29,7 @@ from tlgan.errors import BackendError, Conflict, NotFound, TlganError
 from tlgan.manifest import Manifest, now_utc
 from tlgan.recipe import digest_of
 
-WITHOUT_WEIGHT = ("resources", "checkpoint", "grid")
+WITHOUT_WEIGHT = ("resources", "checkpoint", "grid", "retry")
 """Sections that change how a run goes and not what comes out."""
 
 
@@ -137,7 +137,7 @@ def changes_between(before: dict[str, Any], now: dict[str, Any], besides: tuple[
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict) and (value or not path):
         for name, one in value.items():
             yield from _flat(one, f"{path}.{name}" if path else str(name))
     else:

@@ -92,7 +92,13 @@ def _group(prefix: str) -> type[typer.core.TyperGroup]:
         def list_commands(self, ctx: Any) -> list[str]:
             return words
 
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            self.listing = True  # a list of verbs needs their first lines, not their options
+            super().format_help(ctx, formatter)
+
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
+            if cmd_name in words and getattr(self, "listing", False):
+                return _listed(prefix + cmd_name, panel[cmd_name])
             if cmd_name in words and cmd_name not in self.commands:
                 self.commands[cmd_name] = _build(prefix + cmd_name, panel[cmd_name])
             return self.commands.get(cmd_name)
@@ -106,12 +112,23 @@ def _group(prefix: str) -> type[typer.core.TyperGroup]:
     return LazyGroup
 
 
+def _listed(name: str, panel: str) -> Any:
+    """As `_build`, good for a line of help alone."""
+    text = _function(name).__doc__ if name in VERBS else GROUPS[name]
+    return typer.core.TyperCommand(name.split()[-1], help=inspect.cleandoc(text or ""), rich_help_panel=panel)
+
+
+def _function(name: str) -> Callable[..., Any]:
+    module, _, function = VERBS[name].target.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
+
+
 def _build(name: str, panel: str) -> Any:
     if name not in VERBS:
         return _build_group(f"{name} ", GROUPS[name], panel)
-    module, _, function = VERBS[name].target.partition(":")
     app = typer.Typer(add_completion=False)
-    callback = _with_options(getattr(importlib.import_module(module), function))
+    callback = _with_options(_function(name))
     app.command(name.split()[-1], rich_help_panel=panel, context_settings=_SETTINGS)(callback)
     return get_command(app)
 

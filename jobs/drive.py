@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import signal
 import sys
-import threading
+import time
 from typing import Any
 
 from cluster.runs import FINAL, RunRecord
@@ -19,8 +20,11 @@ from jobs.execute import Given, execute, failure_of
 from jobs.output import Context
 from jobs.progress import Progress
 from jobs.session import Session
+from jobs.verbs.run import _polite
 from tlgan.errors import BackendError, RunStopped, TlganError
 from tlgan.manifest import now_utc
+
+SAME_SECONDS = 2.0
 
 
 def main(store: str, run_id: str, submission: str) -> int:
@@ -29,10 +33,13 @@ def main(store: str, run_id: str, submission: str) -> int:
     for chatty in ("ray", "botocore", "boto3", "urllib3", "s3transfer", "matplotlib", "PIL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     ctx = Context()
-    with Progress(ctx) as progress, Session(ArtifactStore(store), progress) as session:
+    with (
+        Progress(ctx) as progress,
+        Session(ArtifactStore(store), progress) as session,
+        _in_order(session, ctx),
+    ):
         told = session.runs.get_json(run_id, f"submissions/{submission}.json") or {}
         session.fresh = told["fresh"]
-        _end_in_order(session.interrupted)
         try:
             record = execute(parse_job(told["spec"]), session, Given(run_id, submission))
             ctx.say(f"{record.id}  {record.kind} {record.state}")
@@ -46,16 +53,16 @@ def main(store: str, run_id: str, submission: str) -> int:
             raise
 
 
-def _end_in_order(asked: threading.Event) -> None:
-    """The first SIGTERM or SIGINT asks the run to stop at its next tick, with a checkpoint; the second ends it."""
+class _in_order(_polite):  # noqa: N801 - used as a function
+    """As for `tlgan run`, but a SIGTERM that comes twice at once is one: to this process's group, and passed on by the launcher."""
 
-    def handle(number: int, frame: Any) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
+    last = -math.inf
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
+    def _handle(self, number: int, frame: Any) -> None:
+        now = time.monotonic()
+        if number != signal.SIGTERM or now - self.last > SAME_SECONDS:
+            self.last = now
+            super()._handle(number, frame)
 
 
 def _record_end(session: Session, run_id: str, submission: str, error: BaseException) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import shutil
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from cluster.job import Job, TrainingJob
 from cluster.patience import patiently
 from cluster.runs import FINAL, RunRecord, new_record
 from cluster.stopping import stop_key
+from jobs.estimates import judged
 from jobs.pin import Plan
 from jobs.resuming import refuse_changed
 from jobs.session import Session
@@ -80,6 +82,7 @@ def _run(plan: Plan, session: Session, module: Any, given: Given | None) -> RunR
     tell = EventWriter(session.artifacts.store, record.id, lambda event: session.listener(record.id, event))
     tell({"type": "run", "state": "running", "name": job.name, "kind": job.kind, "inputs": plan.inputs})
     tell.flush()
+    begun = time.monotonic()
     try:
         with Heartbeat(session.artifacts.store, record.id, record.attempt):
             outcome: Outcome = module.perform(plan, session, record)
@@ -94,7 +97,7 @@ def _run(plan: Plan, session: Session, module: Any, given: Given | None) -> RunR
     outputs = [{"ref": m.ref, "digest": m.digest} for m in outcome.outputs]
     state, reason = ("succeeded", None) if outcome.failure is None else ("failed", outcome.failure.message)
     failure = failure_of(outcome.failure) if outcome.failure else None
-    facts = {**plan.facts, **outcome.facts}
+    facts = {**plan.facts, **outcome.facts, **judged(session.runs, record, time.monotonic() - begun)}
     record = _close(record, session, tell, state, reason, outputs=outputs, facts=facts, failure=failure)
     if outcome.failure:
         raise outcome.failure

@@ -93,6 +93,8 @@ def pin_extractor(session: Session, extractor: str) -> tuple[str, Parent | None]
         try:
             session.artifacts.resolve(argument)
         except NotFound:
+            if session.only_plans:
+                raise
             from jobs.execute import execute
 
             execute(embedded_job(), session)

@@ -47,7 +47,7 @@ def _section(spec: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any] | No
 def refuse_changed(found: RunRecord, plan: Plan) -> None:
     """Raises `Conflict`, naming what differs, when `plan` would not make what the run `found` was begun to make."""
     recipe = None if plan.recipe is None else plan.recipe.model_dump(mode="json")
-    changed = changes_between(found.recipe or {}, recipe or {}, NOWHERE)
+    changed = changes_between(found.recipe, recipe or {}, NOWHERE) if found.recipe else []
     for role in sorted({*found.inputs, *plan.inputs}):
         before, now = (side.get(role, {}).get("digest", "nothing")[:16] for side in (found.inputs, plan.inputs))
         if before != now:

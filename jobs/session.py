@@ -27,7 +27,10 @@ def _silent(run_id: str, event: Event) -> None:
 
 @dataclass
 class Session:
-    """`listener(run id, event)` hears everything; `fresh` runs again what was done before; `interrupted` asks runs to stop."""
+    """`listener(run id, event)` hears everything; `fresh` runs again what was done before; `interrupted` asks runs to stop.
+
+    `only_plans`: nothing is to be run, not even what a plan would need.
+    """
 
     artifacts: ArtifactStore
     listener: Callable[[str, Event], None] = _silent
@@ -35,6 +38,7 @@ class Session:
     interrupted: threading.Event = field(default_factory=threading.Event)
     why_stopped: str = "stopped by a person"
     ray_address: str | None = None
+    only_plans: bool = False
 
     def __post_init__(self) -> None:
         self.runs = Runs(self.artifacts.store)

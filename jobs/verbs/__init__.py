@@ -24,6 +24,7 @@ VERBS: dict[str, Verb] = {
     "doctor": Verb("jobs.verbs.doctor:doctor", "start"),
     "quickstart": Verb("jobs.verbs.quickstart:quickstart", "start"),
     "validate": Verb("jobs.verbs.check:validate", "check"),
+    "plan": Verb("jobs.verbs.plan:plan", "check"),
     "schema": Verb("jobs.verbs.check:schema", "check"),
     "run": Verb("jobs.verbs.run:run", "run"),
     "submit": Verb("jobs.verbs.submit:submit", "run"),

@@ -24,7 +24,8 @@ defaults:
   target: local                 # where jobs run: local, or a name below
 
 # targets:
-#   lab: {kind: ray, address: "ray.example.org:6379"}
+#   lab: {kind: ray, address: "http://ray.example.org:8265"}    # the dashboard; its token in RAY_AUTH_TOKEN
+#   k8s: {kind: kuberay, image: registry.example.org/tlgan:1, env_from: [store-keys]}
 """
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from dialects import Dialect, Proxy
+from dialects import Proxy
+from roles import Enforces
 from servers import ROLES, S3Server, policy_of
 
 from cluster.store import ArtifactStore, leases, open_store, trash
@@ -22,38 +21,6 @@ from tlgan.errors import BackendError, Conflict, NotFound
 from tlgan.manifest import Manifest
 
 As = Callable[[str], ArtifactStore]
-
-
-class Enforces(Dialect):
-    """Answers 403 to what no statement allows or one denies."""
-
-    def __init__(self) -> None:
-        self.statements: list[dict[str, list[str]]] | None = None
-
-    def before(self, proxy: Proxy, method: str, path: str, headers: dict[str, str]) -> int | None:
-        if self.statements is None:
-            return None
-        place, query = unquote(urlsplit(path).path).strip("/"), parse_qs(urlsplit(path).query, keep_blank_values=True)
-        return None if all(self._allowed(*asked) for asked in self._asked(method, place, query)) else 403
-
-    def _asked(self, method: str, place: str, query: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
-        arn = f"arn:aws:s3:::{place}"
-        if "/" not in place:
-            yield ("s3:ListBucketMultipartUploads" if "uploads" in query else "s3:ListBucket"), arn
-        elif method == "DELETE":
-            yield ("s3:AbortMultipartUpload" if "uploadId" in query else "s3:DeleteObject"), arn
-        elif method in ("GET", "HEAD"):
-            yield ("s3:ListMultipartUploadParts" if "uploadId" in query else "s3:GetObject"), arn
-        else:
-            yield "s3:PutObject", arn
-
-    def _allowed(self, action: str, arn: str) -> bool:
-        found = {
-            statement["Effect"]  # type: ignore[index]
-            for statement in self.statements or []
-            if action in statement["Action"] and any(fnmatchcase(arn, pattern) for pattern in statement["Resource"])
-        }
-        return found == {"Allow"}  # type: ignore[comparison-overlap]
 
 
 @pytest.fixture(params=["proxy", "rgw"])
