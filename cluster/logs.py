@@ -107,6 +107,10 @@ class _Tee:
             self._writer.line(line)
         return self._stream.write(text)
 
+    def end(self) -> None:
+        """What stands in a line that was not ended."""
+        self._writer.line(self._part)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
@@ -126,6 +130,9 @@ class captured:  # noqa: N801 - used as a function
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, _Tee):
+                stream.end()
         sys.stdout, sys.stderr = self.streams
         if error is not None:
             for line in "".join(traceback.format_exception(error)).splitlines():

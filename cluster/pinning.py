@@ -39,6 +39,16 @@ def published_within(job: Job) -> set[str]:
     return {stage.run.publishes.artifact for stage in stages if isinstance(stage.run, TrainingJob)}
 
 
+def local_paths(spec: Any) -> list[str]:
+    """The paths of this machine's files and folders that a pinned spec reads from."""
+    if isinstance(spec, list):
+        return [path for one in spec for path in local_paths(one)]
+    if not isinstance(spec, dict):
+        return []
+    own = [one for name, one in spec.items() if name.rpartition(".")[2] == "path" and isinstance(one, str)]
+    return [path for path in own if "://" not in path] + [path for one in spec.values() for path in local_paths(one)]
+
+
 def _walked(value: Any, place: str, pin: Callable[[str, str], str]) -> Any:
     if isinstance(value, list):
         return [_walked(one, f"{place}[{i}]", pin) for i, one in enumerate(value)]

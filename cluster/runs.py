@@ -8,7 +8,7 @@ runs/<run>/alive/<attempt>.json        signs of life; see `cluster.alive`
 runs/<run>/checkpoints/...             see `cluster.checkpoints`
 runs/<run>/logs/<source>/...           what its processes print; see `cluster.logs`
 runs/<run>/submissions/<id>.json       what a detached driver starts from; see `cluster.submission`
-runs/<run>/estimate.json               of `tlgan plan`, before the run
+runs/<run>/estimate.json, probes/...   of `tlgan plan`, before the run
 runs/<run>/same.json                   below the id that an identity gives: the submitted run that did it
 runs/<run>/trials/<n>/...              the same again for each trial of a sweep
 """

@@ -1,4 +1,4 @@
-"""What a job would do, before it does it: which stages are done already, how long it takes, what it costs. Starts nothing.
+"""What a job would do, before it does it: what is done already, how long it takes, what it costs. Starts nothing but a probe.
 
 The estimate is written beside the run (runs/<run>/estimate.json), and when the run has ended its record says how far off it was.
 """
@@ -6,27 +6,21 @@ The estimate is written beside the run (runs/<run>/estimate.json), and when the 
 from __future__ import annotations
 
 import importlib
-import json
 import math
-import os
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.code import root
 from cluster.job import GanJob, Job, PipelineJob, SweepJob
 from cluster.sections import ResourcesSpec
 from cluster.store import s3_endpoint
-from cluster.targets.base import Price
+from cluster.targets.base import Price, Target, Ticket
 from jobs.execute import MODULES, cached_run
 from jobs.pin import EMBEDDED, Plan, extractor_ref
 from jobs.pipeline import with_inputs
+from jobs.probing import probe_on, run_probe
 from jobs.session import Session
-from tlgan.errors import NotFound, RunFailed
+from tlgan.errors import NotFound
 from tlgan.recipe import Recipe
-
-PROBE_SECONDS = 300.0
 
 
 @dataclass
@@ -107,8 +101,8 @@ class Estimate:
         return hours * (self.cpus * price.cpu_hour + self.gpus * price.gpu_hour)
 
 
-def estimate(stage: StagePlan, session: Session) -> Estimate | None:
-    """From a probe on this machine; None for a stage that trains no GAN, or is not run. Raises `RunFailed`."""
+def estimate(stage: StagePlan, session: Session, target: Target, ticket: Ticket) -> Estimate | None:
+    """From a probe where the run would be; None for a stage that trains no GAN, or is not run. Raises `RunFailed`."""
     if stage.state != "runs" or stage.plan is None:
         return None
     job = stage.plan.job
@@ -118,7 +112,11 @@ def estimate(stage: StagePlan, session: Session) -> Estimate | None:
         return None
     workers, trials = max(base.resources.workers, 1), job.search.trials if isinstance(job, SweepJob) else 1
     at_once = min(job.search.parallel, trials) if isinstance(job, SweepJob) else 1
-    figures = run_probe(stage.plan, recipe, base.resources, workers, session)
+    task = _task(stage.plan, recipe, base.resources, workers, session)
+    if target.kind == "local":
+        figures = run_probe(task)
+    else:
+        figures = probe_on(target, ticket, task, base.resources, session.artifacts)
     steps = math.ceil(recipe.train.kimg * 1000 / (recipe.train.batch_size * recipe.train.n_critic))
     measurements = _measurements(recipe, base) if recipe.metrics else 0
     one = figures["begin_seconds"] + steps * figures["step_seconds"] + measurements * figures["measure_seconds"]
@@ -143,10 +141,10 @@ def _measurements(recipe: Recipe, job: GanJob) -> int:
     return max(1, math.ceil(recipe.train.kimg / every - 1e-9))
 
 
-def run_probe(plan: Plan, recipe: Recipe, resources: ResourcesSpec, workers: int, session: Session) -> dict[str, Any]:
-    """The figures of `jobs.probe`, for one of `workers`: its share of the batch, its threads."""
+def _task(plan: Plan, recipe: Recipe, resources: ResourcesSpec, workers: int, session: Session) -> dict[str, Any]:
+    """What `jobs.probe` tries: one of `workers`, with its share of the batch and its threads."""
     train = recipe.train.model_copy(update={"batch_size": recipe.train.batch_size // workers})
-    task = {
+    return {
         "run": "probe",
         "store": session.artifacts.url,
         "endpoint": s3_endpoint(),
@@ -158,18 +156,3 @@ def run_probe(plan: Plan, recipe: Recipe, resources: ResourcesSpec, workers: int
         "device": None if resources.gpus_per_worker else "cpu",
         "measured": bool(recipe.metrics),
     }
-    path = os.pathsep.join(filter(None, [str(root()), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "jobs.probe"],
-        input=json.dumps(task),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        timeout=PROBE_SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
-        raise RunFailed(f"the probe of {plan.job.name} failed: {last}", hint="--no-probe plans without it")
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures

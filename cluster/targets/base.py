@@ -38,10 +38,11 @@ class Ticket:
     folder: str
     demands: list[ResourcesSpec] = field(default_factory=list)
     driver: ResourcesSpec | None = None
+    module: str = "jobs.launch"
 
     @property
     def arguments(self) -> list[str]:
-        return ["-P", "-m", "jobs.launch", self.store, self.run, self.submission]
+        return ["-P", "-m", self.module, self.store, self.run, self.submission]
 
     def variables(self) -> dict[str, str]:
         """What the driver must know of the store besides its URL."""
@@ -75,6 +76,11 @@ class Target(Section):
             if any(word in name.upper() for word in SECRET_NAMES):
                 raise ValueError(f"{name} looks like a secret: it would be readable by all who can see the job")
         return env
+
+    @property
+    def can_probe(self) -> bool:
+        """Whether a few steps can be tried on it before the run."""
+        return False
 
     def nodes(self) -> list[Node] | None:
         """The nodes there are; None when that is not known before the run."""

@@ -30,6 +30,10 @@ class LocalTarget(Target):
     def nodes(self) -> list[Node] | None:
         return [this_machine()]
 
+    @property
+    def can_probe(self) -> bool:
+        return True
+
     def where(self) -> str:
         return "this machine"
 

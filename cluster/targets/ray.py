@@ -46,6 +46,10 @@ class RayTarget(Target):
             raise ValueError("expected the address of a Ray dashboard, as in http://10.0.0.1:8265, without a password")
         return address.rstrip("/")
 
+    @property
+    def can_probe(self) -> bool:
+        return True
+
     def where(self) -> str:
         return f"the cluster {self.name}"
 

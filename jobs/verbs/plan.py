@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cluster.targets.base import Target
     from jobs.planning import Estimate, StagePlan
 
-PROBE = "Train 20 steps here to estimate time and memory; default: for target local."
+PROBE = "Train 20 steps on the target to estimate time and memory; default: for a target of kind local."
 
 
 def plan(
@@ -48,8 +48,8 @@ def plan(
         if not local:
             session.ray = NoRoomCheck()  # type: ignore[assignment]
         stages = stages_of(job, session)
-        wanted = local if probe is None else probe
-        found = [one for stage in stages if wanted and (one := estimate(stage, session))]
+        wanted = target.can_probe and (local if probe is None else probe)
+        found = [one for stage in stages if wanted and (one := estimate(stage, session, target, prepared.ticket))]
         if found:
             own = [stage.run for stage in stages if len(stages) == 1 and stage.run]
             seconds = sum(one.seconds for one in found)
@@ -111,8 +111,8 @@ def _lines(told: dict[str, Any], prepared: Prepared, target: Target, found: list
         else "room      not known before the run: the target makes a cluster of its own"
     )
     lines += [line for one in found for line in _estimated(one)]
-    if not found and any(row["state"] == "runs" for row in told["stages"]):
-        lines.append("time      not estimated (--probe measures 20 steps on this machine)")
+    if not found and target.can_probe and any(row["state"] == "runs" for row in told["stages"]):
+        lines.append("time      not estimated (--probe tries 20 steps on the target)")
     lines += [f"time      of stage {name} is known when its inputs are" for name in told["not_estimated"]]
     if told["cost"]:
         lines.append(f"cost      {told['cost']['amount']:.4g} {told['cost']['currency']}")
@@ -129,6 +129,6 @@ def _estimated(one: Estimate) -> list[str]:
     parts = f"{one.steps} steps of {one.step_seconds:.3f} s{measured}, {one.begin_seconds:.0f} s to begin{trials}"
     gpu = f" and {size_text(one.gpu_memory_bytes)} of GPU memory" if one.gpu_memory_bytes else ""
     return [
-        f"time      {one.stage}: about {span_text(timedelta(seconds=max(1, round(one.seconds))))}  ({parts}; 20 steps here)",
+        f"time      {one.stage}: about {span_text(timedelta(seconds=max(1, round(one.seconds))))}  ({parts}; from 20 steps)",
         f"memory    {one.stage}: {size_text(one.memory_bytes)} a worker{gpu}",
     ]

@@ -47,6 +47,7 @@ def submit(
 def tell(ctx: Context, submitted: Submitted, others: list[str]) -> None:
     """The run's id on stdout, the rest on stderr; under --json everything as one object."""
     from cluster.outcome import standing
+    from cluster.pinning import local_paths
 
     record = submitted.record
     told = record.submission or {}
@@ -72,6 +73,9 @@ def tell(ctx: Context, submitted: Submitted, others: list[str]) -> None:
         ctx.say(f"  {place:<12} {entry['ref']}  {entry['digest'][:16]}")
     if told:
         ctx.say(f"  {'code':<12} {told['code']['ref']}")
+    if submitted.started and told["target"]["kind"] != "local":
+        for path in local_paths(record.spec):
+            ctx.say(f"  {path} must be there on the nodes of {target}, too; `tlgan data pack` makes an artifact of it")
     for step in steps:
         ctx.say(f"  {step}")
 

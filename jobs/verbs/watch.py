@@ -111,6 +111,7 @@ def events(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until the run ends.")] = False,
 ) -> None:
     """Print the events of a run, oldest first; one JSON object a line under --json."""
+    from cluster.outcome import standing
     from cluster.runs import FINAL
     from jobs.progress import one_line
 
@@ -118,7 +119,8 @@ def events(
     run_id = runs.get(run).id
     seen: set[str] = set()
     while True:
-        over = not follow or runs.get(run_id).state in FINAL
+        record = runs.get(run_id)
+        over = not follow or record.state in FINAL or standing(runs.store, record).gone
         for event in runs.events(run_id, seen):
             ctx.emit_line(event, one_line(event))
         if over:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -69,6 +70,11 @@ def test_a_run_on_the_cluster_and_when_the_cluster_is_gone(
     monkeypatch.setenv("TLGAN_STORE", f"s3://{bucket}/models")
     code, out, _ = run("target", "check", "lab", "--json")
     assert json.loads(out)["nodes"] == "1 with 2 CPUs and 0 GPUs"
+    code, out, err = run("plan", "tiny.yaml", "--on", "lab", "--probe", "--json")
+    assert code == 0, err
+    plan = json.loads(out)
+    assert plan["estimate"][0]["memory_bytes"] > 100 << 20
+    assert plan["request"]["entrypoint"].startswith(f"{sys.executable} -P -m jobs.launch s3://{bucket}/models tiny-")
     begun = time.monotonic()
     code, out, err = run("submit", "tiny.yaml", "--on", "lab", "--json", "-s", "resources.workers=2")
     assert code == 0, err
