@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from cluster.document import Document, Path
 from cluster.fields import default_at
 from cluster.sections import worker_range
-from tlgan import registry, shapes
+from tlgan import methods, registry, shapes
 from tlgan.errors import SpecError, did_you_mean
 from tlgan.naming import ArtifactRef
 
@@ -74,6 +74,7 @@ def findings(view: View, scope: Scope) -> Iterator[Finding]:
     yield from _sizes(view, scope)
     yield from _channels(view, scope)
     yield from _freezing(view, scope)
+    yield from _method(view, scope)
     yield from _gates(view)
     yield from _search(view)
 
@@ -217,6 +218,18 @@ def _freezing(view: View, scope: Scope) -> Iterator[Finding]:
         elif idle:
             hint = "write method: freeze"
             yield f"transfer.{name}", f"expected 0, for the method {method} freezes nothing; received {depth}", hint
+
+
+def _method(view: View, scope: Scope) -> Iterator[Finding]:
+    """The transfer method fits the networks and has the options given. In a search over methods options may be idle."""
+    if not _has(view, "transfer") or not (method := view.get("transfer.method")):
+        return
+    arch = arch_of(view, scope)
+    if arch and (reason := methods.misfit(method, arch)):
+        yield "transfer.method", reason, None
+    given = {name: view.raw(f"transfer.{name}") for name in methods.OPTIONS}
+    for name in [] if scope.loose else methods.idle(method, given):
+        yield f"transfer.{name}", f"{methods.lacks(method, name)}; leave it out", None
 
 
 def _gates(view: View) -> Iterator[Finding]:

@@ -148,7 +148,7 @@ class FinetuneJob(GanJob):
             data=self.data,
             model=changed(parent_model, given_fields(self.model)),
             loss=changed(parent_loss, given_fields(self.loss)),
-            transfer=self.transfer,
+            transfer=self.transfer.without_idle(),
             **_gan_sections(self),
         )
 

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from tlgan.errors import IntegrityError, NotFound, SpecError
 from tlgan.models import build_network
+from tlgan.models.adapters import plain
 from tlgan.models.blocks import Network
 
 MODEL_FORMAT = 1
@@ -31,10 +32,13 @@ VECTORS = "vectors"
 def save_networks(
     dest: Path, networks: Mapping[str, Network], *, type: str, extra: Mapping[str, Any] | None = None
 ) -> None:
-    """Write `networks` (such as {"G": ..., "D": ..., "G_ema": ...}) below `dest`, one file a block, and `model.json`."""
+    """Write `networks` (such as {"G": ..., "D": ..., "G_ema": ...}) below `dest`, one file a block, and `model.json`.
+
+    Adapters are merged into the weights and heads left out: what is written loads as the plain network.
+    """
     described: dict[str, Any] = {}
     for which, network in networks.items():
-        files = {}
+        network, files = plain(network), {}
         (dest / which).mkdir(parents=True, exist_ok=True)
         for part, tensors in _parts(network).items():
             files[part] = f"{which}/{part}.safetensors"

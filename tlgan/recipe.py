@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from tlgan import registry, shapes
+from tlgan import methods, registry, shapes
 
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -143,6 +143,8 @@ class LossSpec(Section):
         0.0, description="weight of path length regularisation (stylegan2); theirs is 2"
     )
     path_length_interval: int = Field(4, ge=1, description="the same for path lengths, in G steps")
+    lecam: NonNegativeFloat = Field(0.0, description="weight of LeCam regularisation: D's logits near their averages")
+    lecam_decay: float = Field(0.99, ge=0, lt=1, description="share of those averages that a D step keeps")
 
     @field_validator("name")
     @classmethod
@@ -156,11 +158,41 @@ class TransferSpec(Section):
     method: str = Field("finetune")
     freeze_d: int = Field(0, ge=0, le=8, description="blocks of D kept frozen, from the image side")
     freeze_g: int = Field(0, ge=0, le=8, description="blocks of G kept frozen, from the latent side")
+    thaw_kimg: PositiveFloat | None = Field(
+        None, description="freeze: every so many kimg the frozen block next to those that train thaws; default: never"
+    )
+    weight: NonNegativeFloat | None = Field(None, description="weight of the method's anchor; default: the method's")
+    fisher_samples: int | None = Field(
+        None, ge=1, le=100_000, description="ewc, kernel_modulation: images for the Fisher information; default: 64"
+    )
+    anchors: int | None = Field(
+        None, ge=1, le=10_000, description="cdc: latents whose images D sees whole; default: 10"
+    )
+    miner_layers: int | None = Field(None, ge=1, le=16, description="minegan: layers of the miner; default: 2")
+    miner_kimg: PositiveFloat | None = Field(
+        None, description="minegan: of G, the miner alone trains for so long; default: 4"
+    )
+    probe_kimg: PositiveFloat | None = Field(
+        None, description="kernel_modulation: length of the probing that finds important kernels; default: 2"
+    )
+    modulated: float | None = Field(
+        None, gt=0, le=1, description="kernel_modulation: share of kernels that are kept and modulated; default: 0.25"
+    )
+    rank: int | None = Field(None, ge=1, le=1024, description="kernel_modulation: rank of the modulation; default: 1")
 
     @field_validator("method")
     @classmethod
     def _known(cls, method: str) -> str:
         return _table_check(registry.TRANSFERS, method)
+
+    def option(self, name: str) -> Any:
+        """The value written, or the method's default."""
+        given = getattr(self, name)
+        return methods.options(self.method)[name] if given is None else given
+
+    def without_idle(self) -> TransferSpec:
+        """Without the options that the method does not have, as trials of a search over methods may have them."""
+        return self.model_copy(update=dict.fromkeys(methods.idle(self.method, self.model_dump())))
 
 
 class AugmentSpec(Section):
@@ -241,6 +273,18 @@ class Recipe(Section):
         if loss.path_length and model and not registry.ARCHS.facts(model.arch).get("styles"):
             raise ValueError(f"path_length is for networks with styles; {model.arch} has none")
         return loss
+
+    @field_validator("transfer")
+    @classmethod
+    def _fits(cls, transfer: TransferSpec | None, info: ValidationInfo) -> TransferSpec | None:
+        if transfer is None:
+            return None
+        for name in methods.idle(transfer.method, transfer.model_dump()):
+            raise ValueError(f"{methods.lacks(transfer.method, name)}; leave it out")
+        model = info.data.get("model")
+        if model and (reason := methods.misfit(transfer.method, model.arch)):
+            raise ValueError(reason)
+        return transfer
 
     @property
     def digest(self) -> str:

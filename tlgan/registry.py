@@ -103,12 +103,99 @@ PENALTIES = Table(
         "wgan_gp": Entry("tlgan.losses.penalties:WganGp", {"weight": "gp"}),
     },
 )
-TRANSFERS = Table(
+TRANSFERS = Table(  # freezes: it reads freeze_d and freeze_g; options: its own, with defaults; needs: a fact of the network
     "transfer method",
     {
-        "finetune": "tlgan.transfer.finetune:Finetune",
-        "freeze": Entry("tlgan.transfer.freeze:Freeze", {"freezes": True}),
-        "scale_shift": Entry("tlgan.transfer.scale_shift:ScaleShift", {"freezes": True}),
+        "finetune": Entry(
+            "tlgan.transfer.finetune:Finetune", {"about": "everything trains (Wang et al. 2018, Transferring GANs)"}
+        ),
+        "freeze": Entry(
+            "tlgan.transfer.freeze:Freeze",
+            {
+                "about": "the first blocks stay (FreezeD, Mo et al. 2020; FreezeG), or thaw one by one",
+                "freezes": True,
+                "options": {"thaw_kimg": None},
+            },
+        ),
+        "scale_shift": Entry(
+            "tlgan.transfer.scale_shift:ScaleShift",
+            {"about": "of G, only scales, shifts and biases train (BSA, Noguchi and Harada 2019)", "freezes": True},
+        ),
+        "freeze_mapping": Entry(
+            "tlgan.transfer.freeze_mapping:FreezeMapping",
+            {
+                "about": "the mapping network of G stays, and with it where latents lead",
+                "freezes": True,
+                "needs": "styles",
+            },
+        ),
+        "kernel_scale_shift": Entry(
+            "tlgan.transfer.adapted:KernelScaleShifts",
+            {"about": "of G, a scale and a shift a kernel train (AdaFM, Zhao et al. 2020)", "freezes": True},
+        ),
+        "singular_values": Entry(
+            "tlgan.transfer.adapted:SingularValuesOnly",
+            {
+                "about": "of G, the singular values of the weights train (Few-shot GAN, Robb et al. 2020)",
+                "freezes": True,
+            },
+        ),
+        "l2_sp": Entry(
+            "tlgan.transfer.l2_sp:L2SP",
+            {
+                "about": "all weights are held near the source's (L2-SP, Li et al. 2018)",
+                "freezes": True,
+                "options": {"weight": 0.01},
+            },
+        ),
+        "ewc": Entry(
+            "tlgan.transfer.ewc:ElasticWeights",
+            {
+                "about": "G's weights are held, by their Fisher information (EWC, Li et al. 2020)",
+                "freezes": True,
+                "options": {"weight": 0.01, "fisher_samples": 64},
+            },
+        ),
+        "feature_matching": Entry(
+            "tlgan.transfer.feature_matching:FeatureMatching",
+            {
+                "about": "generated images have the real ones' mean features in the source's D (Salimans et al. 2016)",
+                "freezes": True,
+                "options": {"weight": 1.0},
+            },
+        ),
+        "feature_distillation": Entry(
+            "tlgan.transfer.feature_distillation:FeatureDistillation",
+            {
+                "about": "D's features of an image are held near those of the source's D (Mo et al. 2020)",
+                "freezes": True,
+                "options": {"weight": 1.0},
+            },
+        ),
+        "cdc": Entry(
+            "tlgan.transfer.cdc:CrossDomain",
+            {
+                "about": "distances between images are the source's; D sees patches, and a few images whole (Ojha et al. 2021)",
+                "freezes": True,
+                "options": {"weight": 1000.0, "anchors": 10},
+            },
+        ),
+        "minegan": Entry(
+            "tlgan.transfer.minegan:MineGan",
+            {
+                "about": "a miner of latents trains first, then everything (MineGAN, Wang et al. 2020)",
+                "freezes": True,
+                "options": {"miner_layers": 2, "miner_kimg": 4.0},
+            },
+        ),
+        "kernel_modulation": Entry(
+            "tlgan.transfer.kernel_modulation:ModulatedKernels",
+            {
+                "about": "of G, kernels that a probing finds important are kept and modulated in low rank (AdAM, Zhao et al. 2022)",
+                "freezes": True,
+                "options": {"probe_kimg": 2.0, "modulated": 0.25, "rank": 1, "fisher_samples": 64},
+            },
+        ),
     },
 )
 AUGMENTS = Table(

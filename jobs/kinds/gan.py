@@ -18,6 +18,7 @@ from cluster.trainer import train_on_ray
 from jobs.execute import Outcome, forget_progress
 from jobs.pin import Plan, extractor_ref, identity_of, pin_artifact, pin_recipe
 from jobs.session import Session
+from tlgan import methods
 from tlgan.errors import RunFailed, RunStopped, SpecError
 from tlgan.manifest import Manifest, Parent
 from tlgan.recipe import LossSpec, ModelSpec, Recipe, TransferSpec
@@ -42,6 +43,8 @@ def recipe_of(job: PretrainJob | FinetuneJob, session: Session) -> tuple[Recipe,
     if manifest.recipe is None:
         raise SpecError(f"init_from: {manifest.ref} does not say how its networks are built, it has no recipe")
     model = ModelSpec.model_validate(manifest.recipe["model"])
+    if reason := methods.misfit(job.transfer.method, model.arch):
+        raise SpecError(f"transfer.method: {reason}")
     recipe = job.recipe(model.model_copy(update={"channels": None}), LossSpec.model_validate(manifest.recipe["loss"]))
     if (changed := _fixed_parts(model, recipe.model)) is not None:
         raise SpecError(f"model.{changed}: a fine-tuning keeps the parent's networks; leave it out, or pretrain anew")

@@ -78,9 +78,11 @@ def _search(reader: Reader, sweep: RunRecord) -> str:
     if row is None:
         return ""
     transfer = {**((sweep.recipe or {}).get("transfer") or {})}
+    transfer |= row["params"].get("transfer", {})  # a search may choose the section as a whole
     transfer |= {path.partition(".")[2]: v for path, v in row["params"].items() if path.startswith("transfer.")}
-    words = [_freezing(transfer)] if any(path.startswith("transfer.") for path in row["params"]) else []
-    rest = [f"{_called(p)} {_value(v)}" for p, v in row["params"].items() if not p.startswith("transfer.")]
+    sections = {path: path.partition(".")[0] for path in row["params"]}
+    words = [_freezing(transfer)] if "transfer" in sections.values() else []
+    rest = [f"{_called(p)} {_value(v)}" for p, v in row["params"].items() if sections[p] != "transfer"]
     if rest:
         words.append(f"{'with' if words else 'had'} {listed(rest)}")
     return f"The best of {count(len(board_of(reader, sweep)), 'trial')} {', '.join(words)}."
@@ -101,7 +103,7 @@ def _freezing(transfer: dict[str, Any]) -> str:
     depths = {net: transfer.get(f"freeze_{net.lower()}", 0) for net in ("D", "G")}
     using = "" if method in ("finetune", "freeze") else f"used {method} and "
     if not (method in TRANSFERS and TRANSFERS.facts(method).get("freezes")) or not any(depths.values()):
-        return f"{using}trained every block"
+        return f"used {method}" if using else "trained every block"
     frozen = [f"{count(depth, 'block')} of {net}" for net, depth in depths.items() if depth]
     return f"{using}kept {listed(frozen)} frozen"
 

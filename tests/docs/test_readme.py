@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from jobs.cli import main
+from tlgan import methods
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -60,6 +61,10 @@ def spec_and_folders(here: Path) -> None:
 def test_the_spec_is_valid(workdir: Path) -> None:
     spec_and_folders(workdir)
     assert main(["validate", "cats.yaml"]) == 0
+
+
+def test_its_table_of_transfer_methods_is_that_of_the_registry() -> None:
+    assert methods.table() in README
 
 
 @pytest.mark.ray

@@ -19,6 +19,7 @@ SHORT = {
     "pretrain-stylegan2": [*TRAIN, "model.width=8", "model.max_width=16", "data.limit=1000", "evaluation.samples=64"],
     "finetune": [*TRAIN, "evaluation.samples=64"],
     "sweep": ["base.train.kimg=0.5", "base.evaluation.samples=64", "search.trials=2", "early_stop.grace_kimg=0.2"],
+    "sweep-methods": ["base.train.kimg=0.5", "base.evaluation.samples=64", "search.trials=2", "finalists=1"],
     "evaluate": ["samples=64", "gate.kid=< 1000"],
     "generate": ["n=4", "out=four.png"],
 }

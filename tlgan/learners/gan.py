@@ -23,6 +23,7 @@ from tlgan.ema import Ema
 from tlgan.learners.optimisers import adam, frozen, load_optimiser_state, optimiser_state, train_mode
 from tlgan.learners.styles import path_length_of, style_inputs
 from tlgan.learners.terms import Terms, View
+from tlgan.losses.lecam import lecam_of
 from tlgan.losses.penalties import penalties_of
 from tlgan.models.blocks import Network, channels_last
 from tlgan.models.taps import tapped
@@ -49,13 +50,20 @@ class GanLearner:
         self.terms = Terms(
             [
                 *penalties_of(recipe, world),
+                *lecam_of(recipe, world),
                 *path_length_of(recipe, world),
-                *self.method.terms(self.G, self.D, recipe, world),
+                *self.method.terms(self.G, self.D, world),
             ]
         )
         betas = (train.beta1, train.beta2)
         self.optimisers = {"G": adam(self.G, train.lr_g, betas), "D": adam(self.D, train.lr_d, betas)}
         self._enter(0)
+
+    def restart(self) -> None:
+        """From here on as if training began with the networks as they are: the average is G, the optimisers know nothing."""
+        self.ema.module.load_state_dict(self.G.state_dict())
+        for optimiser in self.optimisers.values():
+            optimiser.state.clear()
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -112,10 +120,11 @@ class GanLearner:
         with self._autocast(), tapped(self.D, self.terms.taps("D", step, "D")) as seen:
             parts = {"parts": 2} if self.D.looks_at_batch else {}
             logits_real, logits_fake = self._ddp_D(both, **parts).float().chunk(2)
-        shown = {"shown_real": real, "shown_fake": fake, "logits_real": logits_real, "logits_fake": logits_fake}
-        view = View(**made, **shown, features=_features(D=seen))
         rows = self.method.rows
-        base = self.loss.d(logits_real[rows], logits_fake[rows])
+        shown = {"shown_real": real, "shown_fake": fake}
+        shown |= {"logits_real": logits_real[rows], "logits_fake": logits_fake[rows]}
+        view = View(**made, **shown, features=_features(D=seen))
+        base = self.loss.d(view.logits_real, view.logits_fake)
         loss, terms = self.terms.add(base, "D", view)
         self._descend("D", loss)
         stats = {"loss_d": base, "logits_real": logits_real.mean(), "logits_fake": logits_fake.mean(), **terms}
@@ -125,8 +134,8 @@ class GanLearner:
         fake, step = made["fake"], made["step"]
         with frozen(self.D), self._autocast(), tapped(self.D, self.terms.taps("G", step, "D")) as seen:
             shown = self.augment(fake, self._draw("g", step, len(fake)))
-            logits = self.D(channels_last(shown)).float()
-        base = self.loss.g(logits[self.method.rows])
+            logits = self.D(channels_last(shown)).float()[self.method.rows]
+        base = self.loss.g(logits)
         view = View(**made, shown_fake=shown, logits_fake=logits, features=_features(G=of_G, D=seen))
         with frozen(self.D):
             loss, terms = self.terms.add(base, "G", view)
@@ -153,16 +162,13 @@ class GanLearner:
         for which, optimiser in self.optimisers.items():
             state[f"opt_{which}"] = optimiser_state(optimiser, self.networks[which])
         state |= self.terms.state_dict()
-        if kept := self.method.state_dict():
-            state["transfer"] = {**kept, "stage": torch.tensor(self.stage)}
+        if self.method.staged:
+            state["transfer"] = {"stage": torch.tensor(self.stage)}
         return state
 
     def load_state_dict(self, state: dict[str, dict[str, Tensor]]) -> None:
-        kept = dict(state.get("transfer", {}))
-        stage = int(kept.pop("stage", 0))
-        self.method.load_state_dict(kept)
-        if stage != self.stage:
-            self._enter(stage)
+        if self.method.staged:
+            self._enter(int(state.get("transfer", {}).get("stage", 0)))
         for which, network in self.networks.items():
             network.load_state_dict(state[which])
         for which, optimiser in self.optimisers.items():

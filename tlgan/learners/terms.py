@@ -22,6 +22,7 @@ class View:
     `shown_...` are images as D saw them, augmented. In D's phase `fake` has no gradient; in G's phase D's weights have none,
     and `shown_real` and `logits_real` are None unless the loss compares real and generated logits. `features`: outputs of
     the blocks that `taps` of the terms name, keyed `"G.b8"`; D's have the rows of real images first, then of generated ones.
+    Logits are those that the adversarial loss is about, which may be of some rows only (`Method.rows`).
     """
 
     step: int

@@ -10,6 +10,7 @@ import torch
 
 from tlgan import registry
 from tlgan.models.blocks import Network
+from tlgan.models.mining import attach_miner
 from tlgan.random import generator
 from tlgan.recipe import ModelSpec
 
@@ -35,7 +36,11 @@ def build_network(arch: str, role: str, config: dict[str, Any], seed: int = 0) -
         if role == "C":
             network: Network = registry.CLASSIFIERS.load(arch)(**config)
         else:
+            config = dict(config)
+            miner = config.pop("miner", None)
             network = registry.ARCHS.load(arch)(role, **config)
+            if miner is not None:
+                attach_miner(network, **miner)
         return network
 
 

@@ -15,7 +15,7 @@ from tlgan.artifact import load_network
 from tlgan.data.image import ALPHA
 from tlgan.models import build_network
 from tlgan.models.blocks import Network
-from tlgan.recipe import Recipe, TransferSpec
+from tlgan.recipe import Recipe
 from tlgan.transfer.method import Method
 
 
@@ -68,8 +68,8 @@ def start_from(parent: Path, recipe: Recipe, channels: int) -> Start:
 def method_of(recipe: Recipe) -> Method:
     """The transfer method; without a transfer section, one that leaves everything as it is."""
     if recipe.transfer is None:
-        return Method(TransferSpec())
-    method: Method = registry.TRANSFERS.load(recipe.transfer.method)(recipe.transfer)
+        return Method(recipe)
+    method: Method = registry.TRANSFERS.load(recipe.transfer.method)(recipe)
     return method
 
 

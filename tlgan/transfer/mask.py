@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from tlgan.errors import SpecError
 from tlgan.models.blocks import Network
+from tlgan.recipe import TransferSpec
 
 
 def freeze_first(network: Network, which: str, depth: int) -> None:
@@ -16,3 +19,14 @@ def freeze_first(network: Network, which: str, depth: int) -> None:
         )
     for block in blocks[:depth]:
         block.requires_grad_(False)
+
+
+def freeze_depths(G: Network, D: Network, spec: TransferSpec) -> None:
+    """The freeze depths of a transfer section, which most methods can be combined with."""
+    freeze_first(D, "d", spec.freeze_d)
+    freeze_first(G, "g", spec.freeze_g)
+
+
+def above(network: Network, depth: int) -> list[nn.Module]:
+    """The blocks that are not among the first `depth`."""
+    return list(network.blocks.values())[depth:]

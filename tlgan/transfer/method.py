@@ -30,8 +30,11 @@ class Method:
     rows = slice(None)
     """Of a batch, the images that the adversarial loss is about."""
 
-    def __init__(self, spec: TransferSpec) -> None:
-        self.spec = spec
+    staged = False
+    """Whether the stage can't be told from the number of images alone, and goes into checkpoints."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, self.spec = recipe, recipe.transfer or TransferSpec()
 
     def prepare(self, G: Network, D: Network) -> None:
         """Puts adapters in and leaves `requires_grad` on for all parameters that train at some time.
@@ -39,7 +42,7 @@ class Method:
         Called once the source's weights are in, before optimisers and DistributedDataParallel see the networks.
         """
 
-    def terms(self, G: Network, D: Network, recipe: Recipe, world: World) -> list[Term]:
+    def terms(self, G: Network, D: Network, world: World) -> list[Term]:
         """Terms of the loss. The networks are prepared and are the source still: what is anchored to it is copied here."""
         return []
 
@@ -48,7 +51,7 @@ class Method:
         return 0
 
     def enter(self, stage: int, G: Network, D: Network) -> None:
-        """Sets `requires_grad` for a stage. Also called on resume: it must depend on the stage and the method's state alone."""
+        """Sets `requires_grad` for a stage. Also called on resume: it depends on the stage alone."""
 
     def cross(self, stage: int, learner: GanLearner) -> None:
         """What is done once, when a stage begins, before `enter`; not on resume, nor for stage 0."""
@@ -56,10 +59,3 @@ class Method:
     def latents(self, z: Tensor, inputs: dict[str, Any], position: int, world: World) -> tuple[Tensor, dict[str, Any]]:
         """This rank's latents `[N, latent_dim]` and what else G takes, perhaps changed. `position`: the D step's number."""
         return z, inputs
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What the method found out in training; terms keep their own state."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        assert not state

@@ -6,7 +6,7 @@ D trains in full (above its freeze depth), for the adversarial loss; the paper i
 from __future__ import annotations
 
 from tlgan.models.blocks import Network
-from tlgan.transfer.mask import freeze_first
+from tlgan.transfer.mask import freeze_depths
 from tlgan.transfer.method import Method
 
 
@@ -14,5 +14,4 @@ class ScaleShift(Method):
     def prepare(self, G: Network, D: Network) -> None:
         for p in G.parameters():
             p.requires_grad_(p.dim() == 1)
-        freeze_first(D, "d", self.spec.freeze_d)
-        freeze_first(G, "g", self.spec.freeze_g)
+        freeze_depths(G, D, self.spec)

@@ -29,6 +29,11 @@ CASES: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "bf16"},
     "freeze": {"transfer": {"method": "freeze", "freeze_d": 1, "freeze_g": 1}},
     "scale_shift": {"transfer": {"method": "scale_shift"}},
+    "ewc, lecam": {"transfer": {"method": "ewc", "fisher_samples": 4}, "loss": {"lecam": 0.3}},
+    "cdc": {"transfer": {"method": "cdc"}},
+    "singular_values": {"transfer": {"method": "singular_values"}},
+    "minegan": {"transfer": {"method": "minegan", "miner_kimg": 0.028}},
+    "kernel_modulation": {"transfer": {"method": "kernel_modulation", "probe_kimg": 0.04, "fisher_samples": 4}},
 }
 
 

@@ -125,6 +125,24 @@ def test_an_unknown_resolution_leaves_only_the_general_bound(mistakes: Mistakes)
     ]
 
 
+def test_an_option_of_another_method(mistakes: Mistakes) -> None:
+    text = FINETUNE.replace("freeze_d: 2", "freeze_d: 2, weight: 1.0, rank: 2")
+    having = "l2_sp, ewc, feature_matching, feature_distillation, cdc"
+    assert mistakes(text) == [
+        f"spec.yaml:6:49: transfer.weight: freeze has no weight (it is for {having}); leave it out",
+        "spec.yaml:6:60: transfer.rank: freeze has no rank (it is for kernel_modulation); leave it out",
+    ]
+    assert mistakes(FINETUNE, "transfer.method=ewc", "transfer.weight=3", "transfer.fisher_samples=8") == []
+
+
+def test_a_method_that_does_not_fit_the_network(mistakes: Mistakes) -> None:
+    text = FINETUNE.replace("method: freeze", "method: freeze_mapping") + "model: {arch: dcgan}\n"
+    (said,) = mistakes(text)
+    assert said.startswith("spec.yaml:6:20: transfer.method: freeze_mapping is for networks with styles (stylegan2")
+    assert said.endswith("); dcgan has none")
+    assert mistakes(text.replace("dcgan", "stylegan2")) == []
+
+
 def test_a_freeze_depth_that_the_method_ignores(mistakes: Mistakes) -> None:
     assert mistakes(FINETUNE, "transfer.method=finetune") == [
         "spec.yaml:6:38: transfer.freeze_d: expected 0, for the method finetune freezes nothing; received 2"

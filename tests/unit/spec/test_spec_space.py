@@ -10,8 +10,9 @@ from spec_texts import SWEEP
 
 from cluster.job import SweepJob
 from cluster.space import Space
-from cluster.specfile import check_space, load_spec
+from cluster.specfile import apply_params, check_space, load_spec
 from tlgan import registry
+from tlgan.recipe import LossSpec, ModelSpec
 
 Mistakes = Callable[..., list[str]]
 LINE = "  train.lr_g: {log_uniform: [1e-5, 1e-3]}"
@@ -64,7 +65,7 @@ def test_points_that_fit(mistakes: Mistakes, entry: str) -> None:
         ("transfer.method: {uniform: [0, 1]}", "5:30: space.transfer.method.uniform: transfer.method is not a number,"
          " it has no continuous range (use {choice: [...]})"),
         ("transfer.method: {choice: [frezee]}", "5:30: space.transfer.method.choice[0]: unknown transfer method"
-         ' "frezee"; expected one of: finetune, freeze, scale_shift (did you mean "freeze"?)'),
+         f' "frezee"; expected one of: {", ".join(registry.TRANSFERS)} (did you mean "freeze"?)'),
         ("train.lr_g: {chioce: [1]}", '5:16: space.train.lr_g.chioce: unknown key "chioce" (did you mean "choice"?)'),
         ("train.lr_g: 3", "5:15: space.train.lr_g: expected a mapping, received 3"),
         ("train.lr_g: {choice: []}", "5:24: space.train.lr_g.choice: expected a list of values, at least 1, received []"),
@@ -133,6 +134,29 @@ def test_a_freeze_depth_is_searched_in_vain_without_a_method_that_freezes(mistak
     ]
     text = text.replace("{int: [0, 2]}", "{int: [0, 2]}\n  transfer.method: {choice: [finetune, freeze]}")
     assert mistakes(text, "base.transfer={method: finetune}") == []
+
+
+def test_options_of_some_methods_may_be_idle_in_a_search_over_methods(mistakes: Mistakes) -> None:
+    """A trial of another method leaves them out; what no method in question has is refused."""
+    options = "  transfer.weight: {log_uniform: [1.0e-3, 1.0]}\n  transfer.rank: {int: [1, 4]}"
+    both = SWEEP.replace(LINE, f"  transfer.method: {{choice: [finetune, ewc, kernel_modulation]}}\n{options}")
+    assert mistakes(both) == []
+    (alone,) = mistakes(SWEEP.replace(LINE, "  transfer.rank: {int: [1, 4]}"))[:1]
+    assert "space.transfer.rank.int[0]: freeze has no rank (it is for kernel_modulation); leave it out" in alone
+    job = load_spec("finetune.yaml")
+    point = {"transfer.freeze_d": 0, "transfer.weight": 0.5, "transfer.rank": 2, "transfer.method": "ewc"}
+    trial = apply_params(job, point)
+    recipe = trial.recipe(ModelSpec(), LossSpec())
+    assert (recipe.transfer.weight, recipe.transfer.rank) == (0.5, None)
+    same = apply_params(job, {**point, "transfer.rank": 3}).recipe(ModelSpec(), LossSpec())
+    assert recipe.digest == same.digest
+
+
+def test_methods_are_searched_with_their_options(mistakes: Mistakes) -> None:
+    choices = "{method: finetune}, {method: freeze, freeze_d: 1}, {method: ewc, weight: 1.0}"
+    assert mistakes(SWEEP.replace(LINE, f"  transfer: {{choice: [{choices}]}}")) == []
+    (said,) = mistakes(SWEEP.replace(LINE, "  transfer: {choice: [{method: finetune}, {method: l2_sp, rank: 1}]}"))
+    assert "space.transfer.choice[1]: with this value, transfer.rank: l2_sp has no rank" in said
 
 
 def test_an_inline_base(mistakes: Mistakes) -> None:
