@@ -70,17 +70,22 @@ def owners_of(metrics: Iterable[str]) -> set[str]:
     return {owner for owner, _, _ in inputs} | {"critic" for _, _, view in inputs if view == "critic"}
 
 
-ARCHS = Table(
+ARCHS = Table(  # styles: G has a mapping network; scales: vectors of G scale its channels
     "network",
     {
-        "dcgan": Entry("tlgan.models.dcgan:build", {"resolutions": (32, 64, 128), "options": ("spectral_norm",)}),
-        "resnet": Entry("tlgan.models.resnet:build", {"resolutions": (32, 64, 128), "options": ("spectral_norm",)}),
+        "dcgan": Entry(
+            "tlgan.models.dcgan:build", {"resolutions": (32, 64, 128), "options": ("spectral_norm",), "scales": True}
+        ),
+        "resnet": Entry(
+            "tlgan.models.resnet:build", {"resolutions": (32, 64, 128), "options": ("spectral_norm",), "scales": True}
+        ),
         "stylegan2": Entry(
             "tlgan.models.stylegan2:build",
             {
                 "resolutions": (32, 64, 128, 256, 512, 1024),
                 "options": ("style_dim", "max_width", "mapping_layers"),
                 "styles": True,
+                "scales": True,
             },
         ),
     },
@@ -119,7 +124,11 @@ TRANSFERS = Table(  # freezes: it reads freeze_d and freeze_g; options: its own,
         ),
         "scale_shift": Entry(
             "tlgan.transfer.scale_shift:ScaleShift",
-            {"about": "of G, only scales, shifts and biases train (BSA, Noguchi and Harada 2019)", "freezes": True},
+            {
+                "about": "of G, only scales, shifts and biases train (BSA, Noguchi and Harada 2019)",
+                "freezes": True,
+                "needs": "scales",
+            },
         ),
         "freeze_mapping": Entry(
             "tlgan.transfer.freeze_mapping:FreezeMapping",

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tlgan import registry
 from tlgan.distributed import World
 from tlgan.learners.terms import Term, View
+from tlgan.losses.adversarial import NonSaturating
 from tlgan.models import seeded
 from tlgan.models.blocks import Network
 from tlgan.models.taps import tapped
@@ -40,7 +41,8 @@ class CrossDomain(Method):
         freeze_depths(G, D, self.spec)
         middle = middle_block(D)
         with torch.no_grad(), tapped(D.eval(), [middle]) as seen:
-            D(torch.zeros(2, D.config["channels"], *sides(D.config["resolution"])))
+            labels = {"labels": torch.zeros(2, dtype=torch.long)} if D.config.get("classes") else {}
+            D(torch.zeros(2, D.config["channels"], *sides(D.config["resolution"])), **labels)
         with seeded(self.recipe.train.seed):
             D.heads = nn.ModuleDict({"patch": PatchHead(seen[middle].shape[1])})
 
@@ -82,11 +84,15 @@ class PatchHead(nn.Module):
 
 
 class PatchTerm(Term):
-    """The adversarial objective once more, on the logits of patches."""
+    """The adversarial objective once more, on the logits of patches.
+
+    The non-saturating one where the objective compares with real images in G's phase, whose patches are not judged there.
+    """
 
     def __init__(self, side: str, loss: str, block: str) -> None:
         self.side, self.name, self.taps = side, f"patch_{side.lower()}", [f"D.{block}"]
-        self.loss = registry.LOSSES.load(loss)()
+        objective = registry.LOSSES.load(loss)()
+        self.loss = NonSaturating() if getattr(objective, "paired", False) else objective
 
     def __call__(self, view: View) -> Tensor:
         head = view.D.get_submodule("heads.patch")

@@ -36,6 +36,6 @@ class KeptFeatures(Term):
     def __call__(self, view: View) -> Tensor:
         assert view.shown_real is not None
         with torch.no_grad():
-            kept = features_of(self.source, torch.cat([view.shown_real, view.shown_fake]))
+            kept = features_of(self.source, torch.cat([view.shown_real, view.shown_fake]), view.inputs)
         parts = [(view.features[f"D.{name}"] - value).square().mean() for name, value in kept.items()]
         return torch.stack(parts).mean() * self.weight

@@ -35,8 +35,8 @@ class MeanFeatures(Term):
 
     def __call__(self, view: View) -> Tensor:
         with torch.no_grad():
-            real = features_of(self.source, view.real)
-        fake = features_of(self.source, view.fake)
+            real = features_of(self.source, view.real, view.inputs)
+        fake = features_of(self.source, view.fake, view.inputs)
         parts = []
         for name, features in fake.items():
             own = features.mean(0)

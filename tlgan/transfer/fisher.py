@@ -36,10 +36,19 @@ def fisher(
 
 
 def generator_fisher(G: Network, D: Network, names: set[str], count: int, seed: int, world: World) -> dict[str, Tensor]:
-    """Of G's parameters `names`, for images of latents that `seed` fixes. In eval mode: batch statistics do not mix samples."""
+    """Of G's parameters `names`, for images of latents that `seed` fixes, of all classes in turn where there are any.
+
+    In eval mode: batch statistics do not mix samples.
+    """
     G, D = copy.deepcopy(G).eval(), copy.deepcopy(D).eval().requires_grad_(False)
     for name, p in G.named_parameters():
         p.requires_grad_(name in names)
     z = latents(seed, 0, count, G.latent_dim).to(world.device)
     parameters = {name: p for name, p in G.named_parameters() if name in names}
-    return fisher(lambda i: F.logsigmoid(D(G(z[i : i + 1]))).sum(), parameters, count, world)
+    classes = len(G.config.get("classes", []))
+
+    def called_real(i: int) -> Tensor:
+        labels = {"labels": torch.tensor([i % classes], device=z.device)} if classes else {}
+        return F.logsigmoid(D(G(z[i : i + 1], **labels), **labels)).sum()
+
+    return fisher(called_real, parameters, count, world)

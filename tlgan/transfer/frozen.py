@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +23,18 @@ def feature_blocks(D: Network) -> list[str]:
     return list(D.blocks)[:-1]
 
 
-def features_of(D: Network, x_nchw: Tensor) -> dict[str, Tensor]:
-    """The feature maps of images, by block, in full precision; differentiable in the images."""
+def features_of(D: Network, x_nchw: Tensor, inputs: dict[str, Any] | None = None) -> dict[str, Tensor]:
+    """The feature maps of images, by block, in full precision; differentiable in the images.
+
+    `inputs`: what G took for a batch; `x_nchw` may be several such batches, one after the other.
+    """
+    asked = labels_of(inputs or {}, len(x_nchw))
     with torch.autocast(x_nchw.device.type, enabled=False), tapped(D, feature_blocks(D)) as seen:
-        D(channels_last(x_nchw.float()))
+        D(channels_last(x_nchw.float()), **asked)
     return seen
+
+
+def labels_of(inputs: dict[str, Any], count: int) -> dict[str, Tensor]:
+    """What a conditional network takes besides `count` images; empty for others."""
+    labels = inputs.get("labels")
+    return {} if labels is None else {"labels": labels.repeat(count // len(labels))}
