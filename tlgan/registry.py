@@ -145,7 +145,7 @@ TRANSFERS = Table(  # freezes: it reads freeze_d and freeze_g; options: its own,
         "singular_values": Entry(
             "tlgan.transfer.adapted:SingularValuesOnly",
             {
-                "about": "of G, the singular values of the weights train (Few-shot GAN, Robb et al. 2020)",
+                "about": "the singular values of all weights train, and nothing else (Few-shot GAN, Robb et al. 2020)",
                 "freezes": True,
             },
         ),

@@ -75,12 +75,25 @@ class KernelModulation(Adapter):
 
 
 def adapt(block: nn.Module, make: Callable[[Tensor, int], Adapter], least_dims: int = 4) -> None:
-    """Puts an adapter on every weight in `block` of at least `least_dims` dimensions (4: kernels; 2: matrices too)."""
+    """Puts an adapter on every weight in `block` of at least `least_dims` dimensions (4: kernels; 2: matrices too).
+
+    Under a spectral normalisation, which then normalises what the adapter gives.
+    """
     for module in list(block.modules()):
-        weight = getattr(module, "weight", None)
-        if isinstance(weight, nn.Parameter) and weight.dim() >= least_dims:
-            axis = 1 if isinstance(module, nn.ConvTranspose2d) else 0
+        axis = 1 if isinstance(module, nn.ConvTranspose2d) else 0
+        if (held := _parametrised(module)) is not None:
+            if held.original.dim() >= least_dims:
+                held.insert(0, make(held.original, axis))
+        elif isinstance(weight := getattr(module, "weight", None), nn.Parameter) and weight.dim() >= least_dims:
             parametrize.register_parametrization(module, "weight", make(weight, axis))
+
+
+def _parametrised(module: nn.Module) -> parametrize.ParametrizationList | None:
+    """What stands between a module's stored weight and the one it uses, in order; None for nothing."""
+    held = getattr(module, "parametrizations", None)
+    if held is None or "weight" not in held:
+        return None
+    return held["weight"]
 
 
 def adapters(network: nn.Module) -> Iterator[tuple[str, Adapter]]:
@@ -95,18 +108,26 @@ def plain(network: Network) -> Network:
 
     Built anew: a copy shares the class that torch made for a parametrised module, and can't take it off alone.
     """
-    merged = {name: module.weight.detach() for name, module in network.named_modules() if _is_adapted(module)}
-    if not merged and not hasattr(network, "heads"):
+    adapted = {name: held for name, module in network.named_modules() if (held := _adapted(module)) is not None}
+    if not adapted and not hasattr(network, "heads"):
         return network
     from tlgan.models import build_network
 
+    state = {name: t for name, t in network.state_dict().items() if not name.startswith("heads.")}
+    for name, held in adapted.items():
+        inside = f"{name}.parametrizations.weight."
+        rest = {key: state.pop(key) for key in list(state) if key.startswith(inside)}
+        alone = len(held) == 1
+        state[f"{name}.weight" if alone else f"{inside}original"] = held[0](held.original).detach()
+        for key, value in rest.items():  # what comes after the adapter moves up
+            number, _, slot = key.removeprefix(inside).partition(".")
+            if number.isdecimal() and int(number) > 0:
+                state[f"{inside}{int(number) - 1}.{slot}"] = value
     fresh = build_network(network.arch, network.role, network.config)
-    inside = tuple(f"{name}.parametrizations.weight." for name in merged)
-    state = {name: t for name, t in network.state_dict().items() if not name.startswith(("heads.", *inside))}
-    fresh.load_state_dict(state | {f"{name}.weight": weight for name, weight in merged.items()})
+    fresh.load_state_dict(state)
     return fresh.to(next(network.parameters()).device, memory_format=torch.channels_last).train(network.training)
 
 
-def _is_adapted(module: nn.Module) -> bool:
-    held = getattr(module, "parametrizations", {})
-    return "weight" in held and isinstance(held["weight"][0], Adapter)
+def _adapted(module: nn.Module) -> parametrize.ParametrizationList | None:
+    held = _parametrised(module)
+    return held if held is not None and isinstance(held[0], Adapter) else None

@@ -1,13 +1,14 @@
-"""Methods that train adapters of G in place of its weights, which stay the source's; D trains in full, above its freeze depth.
+"""Methods that train adapters in place of weights, which stay the source's, in the blocks above the freeze depths.
 
-AdaFM (Zhao, Cong, Carin 2020, "On leveraging pretrained GANs for generation with limited data"), here on every block above
-`freeze_g` and with the biases, scales and shifts that are there already; the paper also grows new top layers.
-Few-shot GAN (Robb et al. 2020), singular values of all weights; the paper adapts D in the same way.
+AdaFM (Zhao, Cong, Carin 2020, "On leveraging pretrained GANs for generation with limited data"), here on all of G and with the
+biases, scales and shifts that are there already; D trains in full. The paper also grows new top layers.
+Few-shot GAN (Robb et al. 2020), the singular values of all weights of G and D and nothing else. Under spectral normalisation
+those of the weight before it.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from torch import nn
 
 from tlgan.models.adapters import Adapter, KernelScaleShift, SingularValues, adapt, adapters
 from tlgan.models.blocks import Network
@@ -15,30 +16,28 @@ from tlgan.transfer.mask import above, freeze_depths
 from tlgan.transfer.method import Method
 
 
-class _Adapted(Method):
-    """`adapter` on weights of at least `least_dims` dimensions; vectors train too if `vectors`."""
-
-    adapter: ClassVar[type[Adapter]]
-    least_dims: ClassVar[int]
-    vectors: ClassVar[bool]
+class KernelScaleShifts(Method):
+    """AdaFM: a scale and a shift a convolution kernel of G."""
 
     def prepare(self, G: Network, D: Network) -> None:
         for p in G.parameters():
-            p.requires_grad_(self.vectors and p.dim() == 1)
+            p.requires_grad_(p.dim() == 1)
         freeze_depths(G, D, self.spec)
-        for block in above(G, self.spec.freeze_g):
-            adapt(block, self.adapter, self.least_dims)
-        for _, adapter in adapters(G):
-            adapter.requires_grad_(True)
+        put_adapters(above(G, self.spec.freeze_g), KernelScaleShift, least_dims=4)
 
 
-class KernelScaleShifts(_Adapted):
-    """AdaFM: a scale and a shift a convolution kernel."""
-
-    adapter, least_dims, vectors = KernelScaleShift, 4, True
-
-
-class SingularValuesOnly(_Adapted):
+class SingularValuesOnly(Method):
     """Few-shot GAN: the singular values of kernels and matrices, nothing else."""
 
-    adapter, least_dims, vectors = SingularValues, 2, False
+    def prepare(self, G: Network, D: Network) -> None:
+        freeze_depths(G, D, self.spec)
+        for network, depth in ((G, self.spec.freeze_g), (D, self.spec.freeze_d)):
+            network.requires_grad_(False)
+            put_adapters(above(network, depth), SingularValues, least_dims=2)
+
+
+def put_adapters(blocks: list[nn.Module], adapter: type[Adapter], least_dims: int) -> None:
+    for block in blocks:
+        adapt(block, adapter, least_dims)
+        for _, put in adapters(block):
+            put.requires_grad_(True)

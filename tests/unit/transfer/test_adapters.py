@@ -118,3 +118,20 @@ def test_spectral_norms_are_no_adapters() -> None:
     _, D = pair()
     assert plain(D) is D
     assert any(".parametrizations." in name for name in plain(D).state_dict())
+
+
+@pytest.mark.parametrize("arch", ["dcgan", "resnet", "stylegan2"])
+def test_a_discriminator_is_adapted_under_its_spectral_norms(arch: str) -> None:
+    _, D = pair(arch)
+    names, x = set(D.state_dict()), torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    D.eval()
+    with torch.no_grad():
+        before = D(x)
+        adapt(D, SingularValues, least_dims=2)
+        assert torch.equal(D(x), before)
+        for _, adapter in adapters(D):
+            stirred(adapter)
+        merged = plain(D)
+        assert set(merged.state_dict()) == names
+        torch.testing.assert_close(merged(x), D(x), rtol=1e-4, atol=1e-6)
+        assert not torch.allclose(D(x), before, rtol=1e-3)

@@ -87,14 +87,18 @@ def test_a_frozen_mapping_leaves_the_styles_alone(tmp_path: Path) -> None:
     [("kernel_scale_shift", (".gamma", ".beta")), ("singular_values", (".change",))],
 )
 def test_adapters_train_and_weights_stay(method: str, trains: tuple[str, ...], parent: Path) -> None:
+    """In G; singular values in D too, which has spectral norms."""
     learner = learner_of(parent, method)
-    before = parameters(learner)
+    networks = ("G", "D") if method == "singular_values" else ("G",)
+    before = {which: parameters(learner, which) for which in networks}
     run_steps(learner, dataset(), 2)
-    changed = moved(learner, before)
-    adapted = {name for name in before if name.endswith(trains)}
-    assert adapted <= changed
-    rest = {name for name in changed - adapted if before[name].dim() != 1 or method == "singular_values"}
-    assert rest == set()
+    for which in networks:
+        changed = moved(learner, before[which], which)
+        adapted = {name for name in before[which] if name.endswith(trains)}
+        assert adapted
+        assert adapted <= changed
+        rest = {name for name in changed - adapted if before[which][name].dim() != 1 or method == "singular_values"}
+        assert rest == set()
 
 
 def test_the_miner_trains_alone_first(parent: Path) -> None:
