@@ -100,24 +100,44 @@ class OutputSpec(Section):
     aliases: list[StoreName] = Field([], description="aliases moved to it, besides latest")
 
 
+class BudgetSpec(Section):
+    """What a search may spend. When a bound is reached, no trial begins any more, and those that run end."""
+
+    hours: PositiveFloat | None = Field(None, description="hours on the clock, over all attempts")
+    core_hours: PositiveFloat | None = Field(None, description="hours times the cores that trials hold")
+    gpu_hours: PositiveFloat | None = Field(None, description="hours times the GPUs that trials hold")
+
+
+class PbtSpec(Section):
+    """Population based training: after each interval the last trials take over the first ones' weights and vary their values."""
+
+    every_kimg: PositiveFloat | None = Field(None, description="length of an interval; default: kimg / 8")
+    quantile: float = Field(0.25, gt=0, le=0.5, description="share of trials that copy, and that are copied")
+    resample: float = Field(0.25, ge=0, le=1, description="how often a value is drawn anew instead of varied")
+
+
 class SearchSpec(Section):
     """Which points of the space are tried. A grid is walked in order, up to `trials` points."""
 
-    algo: Literal["random", "grid"] = "random"
+    algo: Literal["random", "grid", "tpe", "pbt"] = "random"
     include_base: bool = Field(
-        True, description="random: the first trial has the base's own values, if the space has them"
+        True, description="but for a grid: the first trial has the base's own values, if the space has them"
     )
     trials: int = Field(8, ge=1, le=100_000)
     parallel: int = Field(1, ge=1, le=4096, description="trials that run at a time")
     seed: int = Field(0, ge=0, le=MAX_SEED)
+    budget: BudgetSpec = BudgetSpec()
+    pbt: PbtSpec = PbtSpec()
 
 
 class EarlyStopSpec(Section):
-    """Stop hopeless trials: at grace_kimg, and at eta times that and so on, the best 1/eta go on."""
+    """Stop hopeless trials. asha: at grace_kimg, and at eta times that and so on, the best 1/eta go on. hyperband: the same in
+    brackets that begin with fewer and fewer trials and longer and longer first stretches. median: every grace_kimg those that
+    are worse than the median of the others' averages stop."""
 
-    scheduler: Literal["asha", "none"] = "asha"
+    scheduler: Literal["asha", "hyperband", "median", "none"] = "asha"
     grace_kimg: PositiveFloat | None = Field(None, description="no trial stops before; default: kimg / 8")
-    eta: int = Field(3, ge=2, le=100)
+    eta: int = Field(3, ge=2, le=100, description="asha, hyperband: one in so many goes on")
 
 
 class ObjectiveSpec(Section):

@@ -6,19 +6,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from cluster.checking import STAND_IN, UNLOADED, Checked, check_fields, check_job
 from cluster.document import Document, Path, Place, copy_of
 from cluster.feasible import Scope
 from cluster.fields import fields_of, shape_at
 from cluster.job import KINDS
+from cluster.search.checks import check_search, contexts, spaces_of
 from cluster.space import Space
 from tlgan.errors import Problem, did_you_mean
 
 BASE_KINDS = ("pretrain", "finetune")
 FIXED = ("version", "kind", "name", "output")
 _MOST_VALUES = 1000
+_MOST_CONTEXTS = 20
 _SAMPLED = Place("<sampled>")
 
 
@@ -35,6 +37,7 @@ def check_sweep(document: Document, at: Path, scope: Scope) -> Checked:
     problems = base.problems + checked.problems
     if value.get("base") is not None and document.get((*at, "base")) is not UNLOADED:
         problems += check_points(document, at, raw_space, inner)
+    problems += check_search(document, at, raw_space)
     if document.get((*at, "search", "algo")) == "grid":
         problems += _no_grid(document, at, raw_space)
     complete = checked.job if base.job and not problems else None
@@ -56,16 +59,19 @@ def check_points(document: Document, at: Path, raw_space: Mapping[str, Any], sco
     if kind not in BASE_KINDS:
         return
     known = {(p.path, p.message) for p in check_job(Document(base.value), (), scope, BASE_KINDS).problems}
-    for path, spec in raw_space.items():
+    spaces = spaces_of(raw_space)
+    for path in raw_space:
         where = (*at, "space", path)
         if problem := path_problem(document, where, path, KINDS[str(kind)]):
             yield problem
-        elif space := _as_space(spec):
+        elif space := spaces.get(path):
             if problem := _type_problem(document, where, path, space, KINDS[str(kind)]):
                 yield problem
                 continue
+            beside = contexts(spaces, path)[:_MOST_CONTEXTS]
             for number, value in enumerate(space.values[:_MOST_VALUES]):
-                for message, hint in _value_problems(base, path, value, scope, known):
+                found = dict.fromkeys(p for c in beside for p in _value_problems(base, path, value, c, scope, known))
+                for message, hint in found:
                     yield document.problem((*where, space.kind, number), message, hint)
 
 
@@ -85,15 +91,6 @@ def path_problem(document: Document, where: Path, path: str, model: type[BaseMod
     return None
 
 
-def _as_space(spec: Any) -> Space | None:
-    if isinstance(spec, Space):
-        return spec
-    try:
-        return Space.model_validate(spec)
-    except ValidationError:
-        return None  # said already
-
-
 def _type_problem(document: Document, where: Path, path: str, space: Space, model: type[BaseModel]) -> Problem | None:
     shape = shape_at(model, tuple(path.split(".")))
     if space.kind in ("uniform", "log_uniform") and shape and shape.base is not float:
@@ -104,10 +101,12 @@ def _type_problem(document: Document, where: Path, path: str, space: Space, mode
 
 
 def _value_problems(
-    base: Document, path: str, value: Any, scope: Scope, known: set[tuple[str, str]]
+    base: Document, path: str, value: Any, beside: Mapping[str, Any], scope: Scope, known: set[tuple[str, str]]
 ) -> Iterator[tuple[str, str | None]]:
-    """What is wrong with the base once `path` has `value`."""
+    """What is wrong with the base once `path` has `value`, and other fields the values `beside`."""
     trial = Document(copy_of(base.value))
+    for other, its in beside.items():
+        trial.set(tuple(other.split(".")), copy_of(its), replace(_SAMPLED, label=other))
     trial.set(tuple(path.split(".")), copy_of(value), replace(_SAMPLED, label=path))
     for problem in check_job(trial, (), scope, BASE_KINDS).problems:
         if (problem.path, problem.message) not in known:

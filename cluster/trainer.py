@@ -41,8 +41,11 @@ def train_on_ray(
     resources: ResourcesSpec,
     listener: Callable[[Event], None] | None = None,
     retry: RetrySpec | None = None,
+    rank: Callable[[dict[str, Any]], None] = work,
 ) -> bool:
     """Runs `task` to its end, with as many restarts as `retry` allows. False when it was stopped.
+
+    `rank` is what each worker does with the task as a mapping.
 
     Raises `RunFailed` when they are used up, or the workers' own error when a restart would not mend it.
     """
@@ -58,7 +61,7 @@ def train_on_ray(
                 workers = wait_for_room(resources, sizes, gone, store, task.run, restarts.allowed, teller)
                 if workers is None:
                     return False
-                cause, error, nodes = _attempt(session, task, resources, workers, sizes, gone)
+                cause, error, nodes = _attempt(task, rank, resources, workers, sizes, gone)
                 if cause is None:
                     return True
                 if cause == STOP:
@@ -79,7 +82,12 @@ def _ignore(event: Event) -> None:
 
 
 def _attempt(
-    session: RaySession, task: GanTask, resources: ResourcesSpec, workers: int, sizes: list[int], gone: set[str]
+    task: GanTask,
+    rank: Callable[[dict[str, Any]], None],
+    resources: ResourcesSpec,
+    workers: int,
+    sizes: list[int],
+    gone: set[str],
 ) -> Ending:
     """Ray's trainer with a number of workers, until it ends one way or another."""
     store, runs = task.open_store(), Runs(task.open_store())
@@ -96,7 +104,7 @@ def _attempt(
         tempfile.TemporaryDirectory(prefix="tlgan-train-") as bookkeeping,
         Growth(task, resources, workers, sizes, gone),
     ):
-        trainer = trainer_of(task, resources, workers, bookkeeping)
+        trainer = trainer_of(task, rank, resources, workers, bookkeeping)
         try:
             away_from_main(trainer.fit, "ray-train")
         except Exception as error:
@@ -113,7 +121,9 @@ def _attempt(
     return (str(left["cause"]), None, list(left.get("nodes", []))) if left else (None, None, [])
 
 
-def trainer_of(task: GanTask, resources: ResourcesSpec, workers: int, bookkeeping: str) -> Any:
+def trainer_of(
+    task: GanTask, rank: Callable[[dict[str, Any]], None], resources: ResourcesSpec, workers: int, bookkeeping: str
+) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -122,7 +132,7 @@ def trainer_of(task: GanTask, resources: ResourcesSpec, workers: int, bookkeepin
     if use_gpu:
         per_worker["GPU"] = resources.gpus_per_worker
     return TorchTrainer(
-        work,
+        rank,
         train_loop_config={
             **asdict(task),
             "threads": resources.cpus_per_worker,

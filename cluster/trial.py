@@ -8,7 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Trial:
-    """`state`: pending, running, succeeded, stopped (early, by the scheduler) or failed. `objective`: the best measured."""
+    """`state`: pending, running, paused (it waits for others, in the store), succeeded, stopped (early) or failed.
+
+    `objective`: the best measured; `params`: the values that made it.
+    """
 
     trial: str
     params: dict[str, Any]
@@ -16,10 +19,3 @@ class Trial:
     nimg: int = 0
     objective: float | None = None
     reason: str | None = None
-
-
-def ended(nimg: int, total: int) -> dict[str, Any]:
-    """State and reason of a trial that ended without an error after `nimg` of `total` images."""
-    if nimg >= total:
-        return {"state": "succeeded", "reason": None}
-    return {"state": "stopped", "reason": "stopped early by ASHA"}

@@ -1,189 +1,204 @@
-"""A search by Ray Tune: each trial is one training in an actor of its own, started once and used again.
+"""A search by Ray Tune: each turn of a trial is a Tune trial, in actors that are started once and used again.
 
-Which points are tried is decided here, from the search's seed alone; Tune runs them, side by side, and its ASHA scheduler
-(Li et al. 2020) stops the hopeless. A trial that fails is reported and the others go on.
+Tune places the turns, side by side, and watches over them. Which they are and what becomes of them is not Tune's to decide, as
+it forgets its schedulers' rungs when it is restored (2.60): the director does, from the ledger in the store, and is Tune's
+searcher here. Of what Tune itself writes down nothing is ever read.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
+import json
 import os
-import socket
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
-
-from cluster.code import root
 from cluster.job import SweepJob
-from cluster.logs import captured
 from cluster.ray_session import RaySession
 from cluster.runs import Runs
-from cluster.space import Space
-from cluster.stopping import stop_signal
-from cluster.task import GanTask, TaskHooks, run_gan
+from cluster.search.director import Answer, Director, Turn
+from cluster.search.member import Member
+from cluster.stopping import stop_key, watch
+from cluster.task import GanTask
 from cluster.trainer import cause_of, error_name
-from cluster.trial import Trial, ended
+from cluster.trial import Trial
+from cluster.turn import answer_key, take_turn
 from cluster.waiting import away_from_main
-from tlgan.errors import RunStopped
-from tlgan.recipe import canonical_json
+from tlgan.errors import TlganError
 
-Params = dict[str, Any]
-DRAWS = 50  # for each point, before the space counts as used up
-__all__ = ["Trial", "rungs", "sample", "search"]
-
-
-def sample(
-    space: Mapping[str, Space], algo: str, trials: int, seed: int, base: Mapping[str, Any] | None = None
-) -> list[Params]:
-    """The points to try, no two alike: `trials` draws, fewer where the space has fewer points, or a walk over the grid
-    cut off after `trials` points. A spec `base` whose own values the space has is the first of the draws.
-
-    Paths are taken in alphabetical order: a spec gives the same points however its keys were sorted on the way.
-    """
-    if algo == "grid":
-        axes = [[(path, value) for value in one.grid() or []] for path, one in sorted(space.items())]
-        return [dict(point) for point in itertools.islice(itertools.product(*axes), trials)]
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5EA2C4]))
-    points: dict[bytes, Params] = {}
-    if base is not None and (own := _own_point(space, base)) is not None:
-        points[canonical_json(own)] = own
-    for _ in range(trials * DRAWS):
-        if len(points) >= trials:
-            break
-        point = {path: _draw(one, rng) for path, one in sorted(space.items())}
-        points.setdefault(canonical_json(point), point)
-    return list(points.values())
-
-
-def _own_point(space: Mapping[str, Space], base: Mapping[str, Any]) -> Params | None:
-    """The values that `base` has at the paths of the space; None when one of them could not be drawn."""
-    point: Params = {}
-    for path, one in sorted(space.items()):
-        value: Any = base
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if not one.has(value):
-            return None
-        point[path] = value
-    return point
-
-
-def _draw(space: Space, rng: np.random.Generator) -> Any:
-    low, high = space.values[0], space.values[-1]
-    if space.kind == "int":
-        return int(rng.integers(low, high, endpoint=True))
-    if space.kind == "uniform":
-        return float(rng.uniform(low, high))
-    if space.kind == "log_uniform":
-        return float(math.exp(rng.uniform(math.log(low), math.log(high))))
-    return space.values[int(rng.integers(len(space.values)))]
-
-
-def budget(task: GanTask) -> int:
-    """Images a trial trains for when nothing stops it; `train.kimg` may be searched too."""
-    return round(float(task.recipe["train"]["kimg"]) * 1000)
-
-
-def rungs(job: SweepJob, total: int) -> tuple[int, ...]:
-    """Images after which a trial of `total` images is measured: ASHA's rungs, at grace, grace * eta, ... below that."""
-    if job.early_stop.scheduler == "none":
-        return ()
-    step, marks = _grace(job), []
-    while step < total:
-        marks.append(step)
-        step *= job.early_stop.eta
-    return tuple(marks)
-
-
-def _grace(job: SweepJob) -> int:
-    return max(1, round(1000 * (job.early_stop.grace_kimg or job.base.train.kimg / 8)))
+__all__ = ["Conductor", "Trial", "row_of", "search"]
+PENDING = "TUNE_MAX_PENDING_TRIALS_PG"
 
 
 def search(
-    session: RaySession, job: SweepJob, trials: list[Trial], tasks: dict[str, GanTask], tell: Callable[[Trial], None]
-) -> list[Trial]:
-    """Runs the trials that have a task; returns all of them with what came out. `tell` hears every change."""
+    session: RaySession,
+    job: SweepJob,
+    director: Director,
+    task_of: Callable[[Turn], GanTask],
+    tell: Callable[[Trial], None],
+) -> None:
+    """Runs the search of `director` to its end, or until a person stops it. `tell` hears every change of a trial."""
     session.connect()
     from ray import tune
 
-    from cluster.tune_watch import Watcher
+    from cluster.tune_watch import Searcher, Watcher
 
-    board = {trial.trial: trial for trial in trials}
-    open_trials = [trial.trial for trial in trials if trial.trial in tasks]
-    totals = {name: budget(task) for name, task in tasks.items()}
-    device = None if job.base.resources.gpus_per_worker else "cpu"
-    plain = {name: {**asdict(task), "device": device} for name, task in tasks.items()}
-    resources = {"cpu": job.base.resources.cpus_per_worker, "gpu": job.base.resources.gpus_per_worker}
-    with tempfile.TemporaryDirectory(prefix="tlgan-tune-") as bookkeeping:
-        tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(_run_trial, tasks=plain, metric=job.objective.metric), resources),
-            param_space={"trial": tune.grid_search(open_trials)},
-            tune_config=tune.TuneConfig(
-                metric=job.objective.metric,
-                mode=job.objective.direction,
-                scheduler=_scheduler(job, max(totals.values())),
-                max_concurrent_trials=job.search.parallel,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name="sweep", storage_path=bookkeeping, verbose=0, callbacks=[Watcher(board, job, totals, tell)]
-            ),
-        )
-        results = away_from_main(tuner.fit, "ray-tune")
-    runs = Runs(next(iter(tasks.values())).open_store())
-    for result in (results[i] for i in range(len(results))):
-        name = result.config["trial"] if result.config else None
-        if name is not None:
-            board[name] = _verdict(board[name], result, runs, tasks[name])
-            tell(board[name])
-    return [board[trial.trial] for trial in trials]
-
-
-def _scheduler(job: SweepJob, total: int) -> Any:
-    """`total`: images of the longest trial."""
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
-
-    if job.early_stop.scheduler == "none" or _grace(job) >= total:
-        return FIFOScheduler()  # type: ignore[no-untyped-call]
-    return ASHAScheduler(
-        time_attr="nimg", max_t=2 * total, grace_period=_grace(job), reduction_factor=job.early_stop.eta
-    )
-
-
-def _run_trial(config: dict[str, Any], tasks: dict[str, dict[str, Any]], metric: str) -> None:
-    """One trial, in a Tune actor. What must survive is in the store before `report`, which may be the trial's last act."""
-    from ray import tune
-
-    task = GanTask(**tasks[config["trial"]])
-    store = task.open_store()
-    store.delete(f"runs/{task.run}/{error_name(task)}")
-    asked = stop_signal(store, task.run)
-
-    def measured(nimg: int, values: dict[str, float]) -> None:
-        if not math.isfinite(values[metric]):
-            raise ValueError(f"{metric} is {values[metric]} at {nimg / 1000:g} kimg")
-        tune.report({"nimg": nimg, **values})
-
+    conductor = Conductor(job, director, task_of, tell)
+    before = os.environ.get(PENDING)
+    os.environ[PENDING] = str(job.search.parallel)  # else Tune starts the workers one after another
     try:
-        about = f"trial {config['trial']} on {socket.gethostname()} (process {os.getpid()}), code in {root()}"
-        with captured(store, task.run, "rank-0", about):
-            if asked() or not run_gan(task, TaskHooks(measured=measured, should_stop=asked)):
-                raise RunStopped("stopped by a person")
+        with tempfile.TemporaryDirectory(prefix="tlgan-tune-") as bookkeeping:
+            tuner = tune.Tuner(
+                tune.with_resources(take_turn, resources_of(job)),
+                tune_config=tune.TuneConfig(
+                    search_alg=Searcher(conductor),
+                    num_samples=-1,
+                    reuse_actors=True,
+                    trial_name_creator=lambda trial: f"trial-{trial.config['trial']}",
+                    trial_dirname_creator=lambda trial: f"{trial.config['trial']}-{trial.trial_id}",
+                ),
+                run_config=tune.RunConfig(
+                    name="sweep", storage_path=bookkeeping, verbose=0, callbacks=[Watcher(conductor)]
+                ),
+            )
+            away_from_main(tuner.fit, "ray-tune")
     except Exception as error:
-        Runs(store).put_json(task.run, error_name(task), {"message": str(error) or type(error).__name__})
-        raise
+        raise conductor.error or cause_of(error) from error
+    finally:
+        if before is None:
+            os.environ.pop(PENDING, None)
+        else:
+            os.environ[PENDING] = before
 
 
-def _verdict(trial: Trial, result: Any, runs: Runs, task: GanTask) -> Trial:
-    if result.error is not None:
-        recorded = runs.get_json(task.run, error_name(task))
-        return replace(
-            trial, state="failed", reason=recorded["message"] if recorded else cause_of(result.error).message
-        )
-    if trial.objective is None:
-        return replace(trial, state="failed", reason="the trial ended without a measurement")
-    return replace(trial, **ended(trial.nimg, budget(task)))
+def resources_of(job: SweepJob) -> dict[str, float]:
+    """What a trial's actor holds. A trial of several workers is a Ray Train run, whose workers hold what it needs."""
+    resources = job.base.resources
+    if resources.workers > 1:
+        return {"cpu": 0}
+    return {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker}
+
+
+class Conductor:
+    """Between the director, which decides, and Tune, which runs. Called from Tune's loop alone.
+
+    An error in here ends the search; it is kept in `error`.
+    """
+
+    def __init__(
+        self, job: SweepJob, director: Director, task_of: Callable[[Turn], GanTask], tell: Callable[[Trial], None]
+    ) -> None:
+        self.job, self.director, self.task_of, self.tell = job, director, task_of, tell
+        self.error: BaseException | None = None
+        self.tasks: dict[str, GanTask] = {}
+        self.board: dict[str, Trial] = {}
+        self.stopping: Callable[[], bool] | None = None
+        self.asked = False
+        self.ended_by_budget = False
+        self.show()
+
+    def next(self) -> dict[str, Any] | None:
+        """The configuration of the next Tune trial; None when there is none now."""
+        self.pass_on()
+        while not self.asked and (turn := self.director.next_turn()):
+            try:
+                task = self._task(turn)
+            except TlganError as error:  # values that are fine one by one, and not together
+                self.director.ended(turn.trial, error.message)
+                self.show()
+                continue
+            self.show()
+            told = {"task": asdict(task), "resources": self._resources(), "waits": self._waits(turn.trial)}
+            return {"trial": turn.trial, "turn": json.dumps(told)}
+        return None
+
+    @property
+    def over(self) -> bool:
+        return self.director.over or (self.asked and not self.director.active)
+
+    def begun(self, trial: str) -> None:
+        self.director.begun(trial)
+        self.show()
+
+    def heard(self, trial: str, result: dict[str, Any]) -> None:
+        """Something that a turn has reported."""
+        if result.get("asked"):
+            if not self.director.exhausted:
+                self.asked = True
+        elif "nimg" in result:
+            self.director.measured(trial, int(result["nimg"]), float(result["value"]))
+            self.show()
+            self.pass_on()
+
+    def ended(self, trial: str, failed: bool) -> None:
+        reason, lost = self._why(trial) if failed else (None, False)
+        self.director.ended(trial, reason, lost=lost)
+        self.show()
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Brings the director's answers to where the trials look for them."""
+        if self._stopped():
+            self.asked = True
+        for answer in self.director.answers():
+            self._put(answer_key(self.tasks[answer.trial], answer.nimg), self._said(answer))
+        if self.director.exhausted and not self.ended_by_budget:
+            self.ended_by_budget = True
+            for trial in self.director.active:
+                self._put(answer_key(self.tasks[trial], "over"), {})
+            self.show()
+
+    def show(self) -> None:
+        """Tells of every trial that is not as it was."""
+        for member in self.director.members:
+            row = row_of(member, self.director.active.get(member.name))
+            if row != self.board.get(member.name):
+                self.board[member.name] = row
+                self.tell(row)
+
+    def _said(self, answer: Answer) -> dict[str, Any]:
+        if answer.turn is None:
+            return {"do": answer.do}
+        return {"do": answer.do, "task": asdict(self._task(answer.turn))}
+
+    def _put(self, key: str, value: dict[str, Any]) -> None:
+        next(iter(self.tasks.values())).open_store().put(key, json.dumps(value).encode())
+
+    def _task(self, turn: Turn) -> GanTask:
+        task = self.task_of(turn)
+        device = None if self.job.base.resources.gpus_per_worker else "cpu"
+        self.tasks[turn.trial] = replace(task, device=device)
+        return self.tasks[turn.trial]
+
+    def _resources(self) -> dict[str, Any]:
+        return self.job.base.resources.model_dump()
+
+    def _waits(self, trial: str) -> bool:
+        return bool(self.director.member(trial).marks)
+
+    def _stopped(self) -> bool:
+        if self.stopping is None and self.tasks:
+            task = next(iter(self.tasks.values()))
+            self.stopping = watch(task.open_store(), stop_key(task.run))
+        return self.stopping is not None and self.stopping()
+
+    def _why(self, trial: str) -> tuple[str, bool]:
+        """Why a turn failed, as it wrote down itself, and whether its worker was lost instead."""
+        task = self.tasks[trial]
+        recorded = Runs(task.open_store()).get_json(task.run, error_name(task))
+        return (recorded["message"], False) if recorded else ("its worker died", True)
+
+
+def row_of(member: Member, activity: str | None) -> Trial:
+    """What is shown of a trial. `activity`: what the director says of its turn; None without one."""
+    best, last = member.best, member.last
+    if member.over:
+        state: str = member.state
+    elif activity and activity != "given":
+        state = "running"
+    else:
+        state = "paused" if member.measured else "pending"
+    params = member.params_at(best.nimg) if best else member.params
+    value = best.value if best else None
+    return Trial(member.name, params, state, last.nimg if last else 0, value, member.reason)

@@ -35,13 +35,18 @@ def left_name(task: GanTask) -> str:
 
 
 def work(config: dict[str, Any]) -> None:
+    """One rank of a training."""
+    take_part(config, lambda task, store, leaving: TaskHooks(should_stop=leaving))
+
+
+def take_part(config: dict[str, Any], hooks_of: Callable[[GanTask, Store, Leaving], TaskHooks]) -> None:
     """One rank. Errors that a restart can't mend are written down."""
     task = GanTask(**{**config, "device": config["device"] or _own_gpu()})
     store = task.open_store()
     runs, leaving = Runs(store), Leaving(store, task.run)
     try:
         with captured(store, task.run, *_introduced()):
-            if not run_gan(task, TaskHooks(should_stop=leaving)) and leaving.why:
+            if not run_gan(task, hooks_of(task, store, leaving)) and leaving.why:
                 runs.put_json(task.run, left_name(task), leaving.why)
     except TlganError as error:
         if not isinstance(error, BackendError):

@@ -12,6 +12,12 @@ from tlgan.report import Axis, SweepSection, TrialRow
 
 MAX_THUMBNAILS = 60
 Row = dict[str, Any]
+ALGORITHMS = {
+    "random": "Points drawn at random",
+    "grid": "A walk over the grid",
+    "tpe": "Points suggested by TPE after random ones",
+    "pbt": "Population based training: the last trials take over the first ones' weights",
+}
 SCALES: dict[str, Literal["linear", "log", "category"]] = {
     "int": "linear",
     "uniform": "linear",
@@ -80,11 +86,15 @@ def axes_of(space: dict[str, Any], board: list[Row]) -> tuple[Axis, ...]:
 def _note(sweep: RunRecord, board: list[Row]) -> str:
     search = SearchSpec.model_validate(sweep.spec.get("search", {}))
     early = EarlyStopSpec.model_validate(sweep.spec.get("early_stop", {"scheduler": "none"}))
-    how = {"random": "Points drawn at random", "grid": "A walk over the grid"}[search.algo]
-    words = [f"{how}, seed {search.seed}"]
-    if early.scheduler == "asha":
-        at = f" from {early.grace_kimg:g} kimg on" if early.grace_kimg else ""
-        words.append(f"the best 1/{early.eta} of the trials go on at each rung{at} (ASHA)")
+    words = [f"{ALGORITHMS[search.algo]}, seed {search.seed}"]
+    at = f" from {early.grace_kimg:g} kimg on" if early.grace_kimg else ""
+    if early.scheduler in ("asha", "hyperband"):
+        name = {"asha": "ASHA", "hyperband": "Hyperband"}[early.scheduler]
+        words.append(f"the best 1/{early.eta} of the trials go on at each rung{at} ({name})")
+    if early.scheduler == "median":
+        words.append(f"trials worse than the median of the others' averages stop{at}")
+    if budget := sweep.facts.get("budget"):
+        words.append(str(budget))
     if any(row.get("final") is not None for row in board):
         words.append("the best measured again with more samples and another seed")
     return "; ".join(words) + "."

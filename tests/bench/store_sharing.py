@@ -52,8 +52,8 @@ def full_size() -> Setting:
 
 def points(setting: Setting, blocks: dict[str, int]) -> dict[str, list[dict[str, Any]]]:
     """Search -> the transfer section of each trial. `blocks`: how many D and G have."""
+    from cluster.search.points import sample
     from cluster.space import Space
-    from cluster.tuner import sample
 
     def drawn(**space: Any) -> list[dict[str, Any]]:
         spaces = {name: Space.model_validate(value) for name, value in space.items()}

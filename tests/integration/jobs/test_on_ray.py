@@ -35,9 +35,7 @@ def check_layout(session: Session) -> None:
     keys = [info.key for info in session.artifacts.store.list()]
     assert {key.partition("/")[0] for key in keys} <= {"FORMAT.json", "aliases", "blobs", "leases", "runs", "versions"}
     assert all(Version.parse(key) for key in keys if key.startswith("versions/"))
-    own = (
-        r"(run|stop|leaderboard|trial|(draft|error|left)-\d+)\.json|grid\.png|(events|grids|alive|checkpoints|logs)/.*"
-    )
+    own = r"(run|stop|leaderboard|trial|(draft|error|left)-\d+)\.json|grid\.png|(events|grids|alive|checkpoints|logs|ledger)/.*"
     inside = [re.sub(r"^runs/[^/]+/(trials/\d+/)?", "", key) for key in keys if key.startswith("runs/")]
     assert [key for key in inside if not re.fullmatch(own, key)] == []
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cluster.specfile import parse_job
 from cluster.store import ArtifactStore
 from cluster.task import TaskHooks, run_gan
 from cluster.trial import Trial
+from cluster.tuner import row_of
 from jobs.execute import execute
 from jobs.session import Session
 from tlgan.errors import TlganError
@@ -88,29 +90,24 @@ PIPELINE: dict[str, Any] = {
 }
 
 
-def search_here(session: Any, job: Any, trials: list[Trial], tasks: Any, tell: Callable[[Trial], None]) -> list[Trial]:
+def search_here(session: Any, job: Any, director: Any, task_of: Any, tell: Callable[[Trial], None]) -> None:
     """The first trial to its end, the second stopped at its first measurement, the third fails."""
-    board = {trial.trial: trial for trial in trials}
-    for number, (name, task) in enumerate(tasks.items()):
-
-        def measured(nimg: int, values: dict[str, float], name: str = name, number: int = number) -> None:
-            value = values[job.objective.metric] + number  # the first is the best, however little was trained
-            board[name] = replace(board[name], state="running", nimg=nimg, objective=value)
-            tell(board[name])
-
+    for number in range(3):
+        turn = director.next_turn()
+        assert turn
+        director.begun(turn.trial)
         if number == 2:
-            board[name] = replace(board[name], state="failed", reason="the disk <is> full")
+            director.ended(turn.trial, "the disk <is> full")
         else:
+            run_gan(task_of(turn), TaskHooks(measured=partial(measured_here, job, director, turn.trial, number)))
+            director.ended(turn.trial)
+        tell(row_of(director.member(turn.trial), None))
 
-            def should_stop(name: str = name, number: int = number) -> bool:
-                return number == 1 and board[name].nimg > 0
 
-            run_gan(task, TaskHooks(measured=measured, should_stop=should_stop))
-            board[name] = replace(board[name], state="succeeded")
-        if number == 1:
-            board[name] = replace(board[name], state="stopped", reason="stopped early by ASHA")
-        tell(board[name])
-    return list(board.values())
+def measured_here(job: Any, director: Any, trial: str, number: int, nimg: int, values: dict[str, float]) -> bool:
+    """The first is the best, however little was trained. True: the trial ends here."""
+    director.measured(trial, nimg, values[job.objective.metric] + number)
+    return any(answer.do == "stop" for answer in director.answers())
 
 
 @dataclass

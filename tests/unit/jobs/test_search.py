@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from cluster.job import SweepJob
+from cluster.search.build import rule_of, total_of
+from cluster.search.points import grid_size, sample
 from cluster.space import Space
 from cluster.specfile import parse_job
-from cluster.trial import Trial
-from cluster.tuner import rungs, sample
 from jobs.kinds.gan import finite
-from jobs.kinds.sweep import best_of, grid_size
+from jobs.kinds.sweep import best_of
 from jobs.output import Context
 from jobs.progress import Progress
 from tlgan.errors import RunFailed
@@ -59,21 +59,11 @@ def job() -> SweepJob:
 
 
 def test_rungs_and_grid(job: SweepJob) -> None:
-    assert rungs(job, 8000) == (1000, 2000, 4000)
-    assert rungs(job, 2000) == (1000,)
-    assert grid_size(job) == 6
-
-
-@pytest.mark.ray
-def test_a_trial_ends_at_its_own_budget(job: SweepJob) -> None:
-    """The budget may be searched: 2 of 2 kimg is all, 4 of 8 kimg is stopped early, whatever the base says."""
-    from cluster.tune_watch import Watcher
-
-    board = {name: Trial(name, {}, "running", nimg, 0.5) for name, nimg in (("000", 2000), ("001", 4000))}
-    watcher = Watcher(board, job, {"000": 2000, "001": 8000}, lambda trial: None)
-    for name in board:
-        watcher.on_trial_complete(0, [], SimpleNamespace(config={"trial": name}))
-    assert [trial.state for trial in board.values()] == ["succeeded", "stopped"]
+    """The budget may be searched: a trial's rungs are below its own."""
+    rule = rule_of(job, [])
+    assert [rule.marks(0, total_of(job, {"train.kimg": kimg})) for kimg in (8.0, 2.0)] == [(1000, 2000, 4000), (1000,)]
+    assert total_of(job, {"train.seed": 1}) == 4000
+    assert grid_size(job.space) == 6
 
 
 def test_a_finalist_that_is_not_a_number_never_wins() -> None:
