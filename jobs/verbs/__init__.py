@@ -38,7 +38,10 @@ VERBS: dict[str, Verb] = {
     "wait": Verb("jobs.verbs.follow:wait", "watch"),
     "stop": Verb("jobs.verbs.control:stop", "control"),
     "resume": Verb("jobs.verbs.control:resume", "control"),
-    "sweep leaderboard": Verb("jobs.verbs.watch:leaderboard", "sweep"),
+    "sweep show": Verb("jobs.verbs.sweep:show", "sweep"),
+    "sweep leaderboard": Verb("jobs.verbs.sweep:leaderboard", "sweep"),
+    "sweep retry": Verb("jobs.verbs.sweep:retry", "sweep"),
+    "sweep extend": Verb("jobs.verbs.sweep:extend", "sweep"),
     "sweep report": Verb("jobs.verbs.report:report", "sweep"),
     "pull": Verb("jobs.verbs.artifacts:pull", "artifacts"),
     "push": Verb("jobs.verbs.artifacts:push", "artifacts"),
@@ -71,7 +74,7 @@ VERBS: dict[str, Verb] = {
 }
 
 GROUPS: dict[str, str] = {
-    "sweep": "Look into a search.",
+    "sweep": "Look into a search, and go on with it.",
     "artifact": "Published results: what there is and where it comes from.",
     "data": "Datasets.",
     "target": "Where jobs run.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -152,25 +152,3 @@ def grid(
 def _save(runs: Runs, key: str, dest: Path) -> None:
     dest.parent.mkdir(parents=True, exist_ok=True)
     dest.write_bytes(runs.store.get(key, max_bytes=256 << 20))
-
-
-def leaderboard(ctx: Context, run: RunArgument) -> None:
-    """The trials of a sweep, best first, with their parameters."""
-    from tlgan.errors import SpecError
-
-    runs = _runs(ctx)
-    record = runs.get(run)
-    if record.kind != "sweep":
-        raise SpecError(f"{record.id} is of kind {record.kind}; expected a sweep")
-    rows = runs.get_json(record.id, "leaderboard.json") or []
-    paths = list(dict.fromkeys(path for row in rows for path in row["params"]))
-    body = [
-        [row["trial"], row["state"], f"{row['nimg'] / 1000:g}", _number(row["objective"]), _number(row.get("final"))]
-        + [_number(row["params"].get(path)) for path in paths]
-        for row in rows
-    ]
-    ctx.emit(rows, table(body, ["TRIAL", "STATE", "KIMG", "OBJECTIVE", "FINAL", *paths]) if rows else "no trials yet")
-
-
-def _number(value: Any) -> str:
-    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -20,6 +20,18 @@ SHORT = {
     "finetune": [*TRAIN, "evaluation.samples=64"],
     "sweep": ["base.train.kimg=0.5", "base.evaluation.samples=64", "search.trials=2", "early_stop.grace_kimg=0.2"],
     "sweep-methods": ["base.train.kimg=0.5", "base.evaluation.samples=64", "search.trials=2", "finalists=1"],
+    "sweep-tpe": [
+        "base.train.kimg=0.5",
+        "base.evaluation.samples=64",
+        "search.trials=3",
+        "early_stop.grace_kimg=0.2",
+    ],
+    "sweep-pbt": [
+        "base.train.kimg=0.6",
+        "base.evaluation.samples=64",
+        "search.trials=3",
+        "search.pbt.every_kimg=0.3",
+    ],
     "evaluate": ["samples=64", "gate.kid=< 1000"],
     "generate": ["n=4", "out=four.png"],
 }

@@ -18,7 +18,7 @@ from tlgan.recipe import Recipe
 STEP = 4  # images
 
 
-def evaluator(G_ema: Any, world: World) -> list[Any]:
+def evaluator(G_ema: Any, world: World, D: Any) -> list[Any]:
     return []
 
 
