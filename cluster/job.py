@@ -239,6 +239,10 @@ class EvaluateJob(Job):
         return [Gate(metric, *parse_gate(text)) for metric, text in self.gate.items()]
 
 
+SUFFIXES = {"grid": ".png", "npz": ".npz", "png": ""}
+"""Of the file that a generate job writes where it names none; a folder has none."""
+
+
 class GenerateJob(Job):
     """Draw images with a published generator."""
 

@@ -30,6 +30,8 @@ SEGMENT_BYTES = 256 << 10
 SEGMENT_SECONDS = 2.0
 MAX_BYTES = 64 << 20
 MAX_LINE = 8 << 10
+ENDED = "the driver has ended"
+"""How the last line of a driver's log begins."""
 ALL_USED = f"... after {MAX_BYTES >> 20} MB, the rest of this log is on its own machine only"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster.job import Job, PipelineJob, TrainingJob
+from cluster.job import SUFFIXES, Job, PipelineJob, TrainingJob
 from cluster.references import name_of
 from cluster.store import ArtifactStore
 
@@ -61,8 +61,8 @@ def _walked(value: Any, place: str, pin: Callable[[str, str], str]) -> Any:
     if value.get("source") is not None and isinstance(labels := value.get("labels"), str):
         beside = value.get("path") and (Path(value["path"]) / labels).is_file()
         done["labels"] = labels if beside else _absolute(labels)
-    if value.get("kind") == "generate" and value.get("out"):
-        done["out"] = _absolute(value["out"])
+    if value.get("kind") == "generate":
+        done["out"] = _absolute(value.get("out") or f"{value['name']}{SUFFIXES[value.get('format', 'grid')]}")
     return done
 
 

@@ -6,8 +6,10 @@ Does what `tlgan run` does with the submission's pinned spec. What it says, the 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import math
+import os
 import signal
 import sys
 import time
@@ -24,6 +26,7 @@ from jobs.verbs.run import _polite
 from tlgan.errors import BackendError, RunStopped, TlganError
 from tlgan.manifest import now_utc
 
+PR_SET_PDEATHSIG = 1
 SAME_SECONDS = 2.0
 
 
@@ -38,6 +41,7 @@ def main(store: str, run_id: str, submission: str) -> int:
         Session(ArtifactStore(store), progress) as session,
         _in_order(session, ctx),
     ):
+        _end_with_launcher()
         told = session.runs.get_json(run_id, f"submissions/{submission}.json") or {}
         session.fresh = told["fresh"]
         try:
@@ -48,9 +52,19 @@ def main(store: str, run_id: str, submission: str) -> int:
             ctx.say(f"{type(error).__name__}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
             _record_end(session, run_id, submission, error)
             return error.exit_code
+        except KeyboardInterrupt as error:
+            _record_end(session, run_id, submission, error)
+            sys.stderr.flush()
+            os._exit(130)  # a stage may still compute in its thread; the interpreter can't end under it in order
         except BaseException as error:
             _record_end(session, run_id, submission, error)
             raise
+
+
+def _end_with_launcher() -> None:
+    """Where the system can: a SIGTERM when the launcher dies, for nobody would hear this process any more."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class _in_order(_polite):  # noqa: N801 - used as a function

@@ -17,10 +17,11 @@ from collections import deque
 from typing import Any
 
 from cluster.code import VARIABLE, fetch_code
-from cluster.logs import LogWriter
+from cluster.logs import ENDED, LogWriter
 from cluster.runs import FINAL, RunRecord, Runs
 from cluster.store import ArtifactStore, open_store
 from cluster.store.base import scrub
+from tlgan.data import cache_root
 from tlgan.errors import NotFound, TlganError
 from tlgan.manifest import now_utc
 
@@ -44,15 +45,17 @@ def main(store: str, run_id: str, submission: str) -> int:
             close(runs, run_id, submission, f"the code of the run can't be used: {error.message}")
             return error.exit_code
         code, last = _watch([sys.executable, "-P", "-m", "jobs.drive", store, run_id, submission], str(folder), writer)
+        writer.line(f"{ENDED}, exit code {code}" if code >= 0 else f"{ENDED}, killed by {signal.Signals(-code).name}")
     close(runs, run_id, submission, reason_of(code, last))
     return code if code >= 0 else 128 - code
 
 
 def _watch(command: list[str], code: str, writer: LogWriter) -> tuple[int, list[str]]:
     """Exit code and last lines of the driver. Signals that ask this process to end are handed on to it."""
-    env = {**os.environ, "PYTHONPATH": code, VARIABLE: code, "PYTHONUNBUFFERED": "1"}
-    child = subprocess.Popen(
-        command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    cache = str(cache_root().absolute())
+    env = {**os.environ, "PYTHONPATH": code, VARIABLE: code, "PYTHONUNBUFFERED": "1", "TLGAN_CACHE": cache}
+    child = subprocess.Popen(  # Ray's workers look for modules in the folder of the driver first
+        command, cwd=code, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda given, frame: child.send_signal(signal.SIGTERM))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cluster.events import EventWriter
-from cluster.job import GenerateJob
+from cluster.job import SUFFIXES, GenerateJob
 from cluster.runs import RunRecord
 from jobs.execute import Outcome
 from jobs.images import digest_of_files, write_images
@@ -15,8 +15,7 @@ from jobs.session import Session
 
 def prepare(job: GenerateJob, session: Session) -> Plan:
     target, parent = pin_artifact(session, job.target, "target", "gan")
-    suffix = {"grid": ".png", "npz": ".npz", "png": ""}[job.format]
-    dest = Path(job.out or f"{job.name}{suffix}").expanduser()
+    dest = Path(job.out or f"{job.name}{SUFFIXES[job.format]}").expanduser()
     payload = {"target": target, "dest": dest, "valid": _is_there}
     return Plan(job, [parent], job.to_dict() | {"target": target.digest}, {}, None, payload)
 

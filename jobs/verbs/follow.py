@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,9 +13,10 @@ from jobs.verbs.watch import RunArgument
 
 if TYPE_CHECKING:
     from cluster.logs import LogLine
-    from cluster.runs import Runs
+    from cluster.runs import RunRecord, Runs
 
 POLL_SECONDS = 1.0
+LAST_LINES_SECONDS = 10.0
 
 
 def logs(
@@ -58,19 +60,28 @@ def _runs(ctx: Context) -> Runs:
 
 
 def _follow(ctx: Context, runs: Runs, run_id: str, source: str | None) -> None:
-    from cluster.logs import read_logs
+    from cluster.logs import ENDED, read_logs
     from cluster.outcome import standing
     from cluster.runs import FINAL
 
     seen: set[str] = set()
+    last = ""
     while True:
         record = runs.get(run_id)
         over = record.state in FINAL or standing(runs.store, record).gone
         for line in read_logs(runs.store, run_id, source, seen):
             _show(ctx, line)
-        if over:
+            last = line.text
+        if over and (last.startswith(ENDED) or not _still_writes(record)):
             return
         time.sleep(POLL_SECONDS)
+
+
+def _still_writes(record: RunRecord) -> bool:
+    """Whether last lines may be on their way: a run's verdict is there before the launcher of its driver has sent them."""
+    if record.submission is None or record.finished is None:
+        return False
+    return datetime.now(UTC) - datetime.fromisoformat(record.finished) < timedelta(seconds=LAST_LINES_SECONDS)
 
 
 def _show(ctx: Context, line: LogLine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -104,6 +105,7 @@ class Head:
 
     address: str
     process: subprocess.Popen[bytes]
+    folder: Path
     token: str = TOKEN
 
     def settings(self) -> dict[str, Any]:
@@ -121,7 +123,25 @@ class Head:
 
 
 @pytest.fixture(scope="module")
-def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+def ray_head() -> Iterator[Callable[[], Head]]:
+    """Gives a head that lives: the one there is, or a new one when a test has ended it."""
+    started: list[Head] = []
+
+    def living() -> Head:
+        if not started or started[-1].process.poll() is not None:
+            started.append(_start_head())
+            _wait_for_nodes(started[-1])
+        return started[-1]
+
+    try:
+        yield living
+    finally:
+        for head in started:
+            head.end()
+            shutil.rmtree(head.folder, ignore_errors=True)
+
+
+def _start_head() -> Head:
     port = free_port()
     base = Path(tempfile.mkdtemp(prefix="tlgan-head-", dir="/tmp"))  # paths of Ray's sockets must be short
     options = {
@@ -132,21 +152,15 @@ def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--disable-usage-stats"]
     keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": "us-east-1"}
     own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "TLGAN_CACHE": str(base / "cache")}
-    log = base / "head.log"
-    with log.open("wb") as output:
+    with (base / "head.log").open("wb") as output:
         process = subprocess.Popen(
             [*command, *(f"--{name}={value}" for name, value in options.items())],
             env={**os.environ, **keys, **own}, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    head = Head(f"http://127.0.0.1:{port}", process)
-    try:
-        _wait_for_nodes(head, log)
-        yield head
-    finally:
-        head.end()
+    return Head(f"http://127.0.0.1:{port}", process, base)
 
 
-def _wait_for_nodes(head: Head, log: Path) -> None:
+def _wait_for_nodes(head: Head) -> None:
     asked = urllib.request.Request(f"{head.address}/api/v0/nodes", headers={"Authorization": f"Bearer {TOKEN}"})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + 120
@@ -158,4 +172,4 @@ def _wait_for_nodes(head: Head, log: Path) -> None:
         except OSError:
             pass
         time.sleep(0.1)
-    raise RuntimeError(f"the Ray head did not come up:\n{log.read_text()}")
+    raise RuntimeError(f"the Ray head did not come up:\n{(head.folder / 'head.log').read_text()}")

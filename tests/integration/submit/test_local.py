@@ -26,6 +26,9 @@ ROOT = Path(__file__).parents[3]
 LONG = ["-s", "train.kimg=400", "-s", "checkpoint.every_kimg=0.2"]
 
 
+long = pytest.mark.skipif("TLGAN_LONG_TESTS" not in os.environ, reason="more drivers; set TLGAN_LONG_TESTS to run it")
+
+
 def runs() -> Runs:
     return Runs(open_store())
 
@@ -110,7 +113,7 @@ def test_stopping_resuming_and_ending_at_once(spec: Path, run: Run) -> None:
 
 def test_a_driver_that_is_killed_leaves_a_reason(spec: Path, run: Run) -> None:
     run_id = Client().submit("tiny.yaml", on={"kind": "local"}, set=LONG[1::2])
-    record = until(has(run_id, "progress"), run_id)
+    record = until(lambda record: record.state == "running", run_id)
     assert record.pid != group_of(record), "the driver's launcher lives on to tell"
     os.kill(record.pid, signal.SIGKILL)
     code, _, err = run("wait", run_id)
@@ -119,6 +122,8 @@ def test_a_driver_that_is_killed_leaves_a_reason(spec: Path, run: Run) -> None:
     assert f"tlgan logs {run_id}" in run("show", run_id)[1]
 
 
+@long
+@pytest.mark.slow
 def test_when_launcher_and_driver_are_gone_a_wait_ends(spec: Path, run: Run) -> None:
     """As after a power cut: nobody is left to write the end down."""
     run_id = Client().submit("tiny.yaml", set=LONG[1::2])
@@ -130,6 +135,8 @@ def test_when_launcher_and_driver_are_gone_a_wait_ends(spec: Path, run: Run) -> 
     assert "its process is gone" in run("ls")[1]
 
 
+@long
+@pytest.mark.slow
 def test_data_that_is_not_there_fails_with_the_reason(spec: Path, run: Run) -> None:
     bad = ["-s", "data.source=folder", "-s", "data.path=cats"]
     code, out, _err = run("submit", "tiny.yaml", *bad, "-f")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import urllib.request
@@ -20,16 +21,18 @@ from cluster.runs import Runs
 from cluster.store import open_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+long = pytest.mark.skipif("TLGAN_LONG_TESTS" not in os.environ, reason="more drivers; set TLGAN_LONG_TESTS to run it")
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def lab(ray_head: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`tlgan.yaml` names the head as `lab`, and a cluster where nobody listens as `nowhere`."""
+    head = ray_head()
     nowhere = {"kind": "ray", "address": f"http://127.0.0.1:{free_port()}"}
-    Path("tlgan.yaml").write_text(yaml.safe_dump({"targets": {"lab": ray_head.settings(), "nowhere": nowhere}}))
-    monkeypatch.setenv("RAY_AUTH_TOKEN", ray_head.token)
-    return ray_head
+    Path("tlgan.yaml").write_text(yaml.safe_dump({"targets": {"lab": head.settings(), "nowhere": nowhere}}))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", head.token)
+    return head
 
 
 def told(err: str) -> str:
@@ -61,6 +64,30 @@ def test_what_the_cluster_can_never_hold(lab: Any, run: Run) -> None:
     assert (code, told(err)) == (6, "the run asks for 16 CPUs (16 workers), the cluster lab has 2")
 
 
+@long
+@pytest.mark.slow
+def test_a_probe_and_a_run_that_is_ended_while_its_driver_starts(
+    lab: Any, run: Run, moto_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moto_server.use(monkeypatch)
+    bucket = moto_server.new_bucket()
+    monkeypatch.setenv("TLGAN_STORE", f"s3://{bucket}/models")
+    code, out, err = run("plan", "tiny.yaml", "--on", "lab", "--probe", "--json")
+    assert code == 0, err
+    plan = json.loads(out)
+    assert plan["estimate"][0]["memory_bytes"] > 100 << 20
+    assert plan["request"]["entrypoint"].startswith(f"{sys.executable} -P -m jobs.launch s3://{bucket}/models tiny-")
+    _code, out, _ = run("submit", "tiny.yaml", "--on", "lab", "-s", "train.kimg=400", "-s", "name=second")
+    run_id = out.strip()
+    assert run("stop", run_id, "--now")[0] == 0
+    assert run("wait", run_id)[0] == 103
+    job = (Runs(open_store()).get(run_id).submission or {})["handle"]["job"]
+    deadline = time.monotonic() + 60
+    while _jobs(lab, job)["status"] in ("PENDING", "RUNNING"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_a_run_on_the_cluster_and_when_the_cluster_is_gone(
     lab: Any, run: Run, moto_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,11 +97,6 @@ def test_a_run_on_the_cluster_and_when_the_cluster_is_gone(
     monkeypatch.setenv("TLGAN_STORE", f"s3://{bucket}/models")
     code, out, _ = run("target", "check", "lab", "--json")
     assert json.loads(out)["nodes"] == "1 with 2 CPUs and 0 GPUs"
-    code, out, err = run("plan", "tiny.yaml", "--on", "lab", "--probe", "--json")
-    assert code == 0, err
-    plan = json.loads(out)
-    assert plan["estimate"][0]["memory_bytes"] > 100 << 20
-    assert plan["request"]["entrypoint"].startswith(f"{sys.executable} -P -m jobs.launch s3://{bucket}/models tiny-")
     begun = time.monotonic()
     code, out, err = run("submit", "tiny.yaml", "--on", "lab", "--json", "-s", "resources.workers=2")
     assert code == 0, err
@@ -89,7 +111,6 @@ def test_a_run_on_the_cluster_and_when_the_cluster_is_gone(
     code, out, err = run("wait", run_id, "--json")
     assert code == 0, f"{err}\n{run('logs', run_id)[1]}"
     ref = json.loads(out)["outputs"][0]["ref"]
-    _stops_at_once(lab, run)
     lab.end()
 
     dialect = Enforces()
@@ -107,19 +128,6 @@ def _jobs(head: Any, job: str) -> Any:
     asked = urllib.request.Request(f"{head.address}/api/jobs/{job}", headers={"Authorization": f"Bearer {head.token}"})
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=30) as answer:
         return json.load(answer)
-
-
-def _stops_at_once(lab: Any, run: Run) -> None:
-    """A second run is ended while its driver starts."""
-    _code, out, _ = run("submit", "tiny.yaml", "--on", "lab", "-s", "train.kimg=400", "-s", "name=second")
-    run_id = out.strip()
-    assert run("stop", run_id, "--now")[0] == 0
-    assert run("wait", run_id)[0] == 103
-    job = (Runs(open_store()).get(run_id).submission or {})["handle"]["job"]
-    deadline = time.monotonic() + 60
-    while _jobs(lab, job)["status"] in ("PENDING", "RUNNING"):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def _reads_everything(run: Run, run_id: str, ref: str) -> None:

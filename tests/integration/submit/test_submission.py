@@ -79,12 +79,12 @@ def test_what_an_earlier_stage_publishes_stays_an_alias(
 ) -> None:
     (tmp_path / "a.txt").write_text("one")
     artifacts.push("tiny-gan", tmp_path / "a.txt", kind="gan")
-    draw = {"kind": "generate", "name": "draw", "target": {"artifact": "tiny-gan:latest"}, "out": "here.png"}
+    draw = {"kind": "generate", "name": "draw", "target": {"artifact": "tiny-gan:latest"}}
     stages = {"base": {"run": job().to_dict()}, "draw": {"run": draw, "needs": ["base"]}}
     record = submit(parse_job({"kind": "pipeline", "name": "both", "stages": stages}), artifacts, stub).record
     stage = document(artifacts, record.id)["spec"]["stages"]["draw"]["run"]
     assert stage["target"] == {"artifact": "tiny-gan:latest"}
-    assert stage["out"] == str(Path.cwd() / "here.png"), "another process has another folder"
+    assert stage["out"] == str(Path.cwd() / "draw.png"), "another process has another folder"
 
 
 def test_another_spec_is_another_run_and_resources_are_not(artifacts: ArtifactStore, stub: Any, job: Job) -> None:
