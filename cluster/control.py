@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster.job import Job
 from cluster.outcome import standing
+from cluster.pinning import pinned_by
 from cluster.runs import FINAL, RunRecord, Runs
 from cluster.stopping import stop_key
 from cluster.store import ArtifactStore
@@ -63,4 +64,6 @@ def resume_run(record: RunRecord, job: Job, artifacts: ArtifactStore, target: Ta
     if target is None:
         told = (record.submission or {}).get("target")
         target = make_target(told["name"], told) if told else make_target("local", {"kind": "local"})
+    if record.submission is None:
+        job = pinned_by(record, job)
     return submit(job, artifacts, target, resumes=record)

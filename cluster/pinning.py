@@ -8,10 +8,19 @@ from typing import Any
 
 from cluster.job import SUFFIXES, Job, PipelineJob, TrainingJob
 from cluster.references import name_of
+from cluster.runs import RunRecord
+from cluster.specfile import parse_job
 from cluster.store import ArtifactStore
 
 CLASSIFIER = "classifier:"
 Inputs = dict[str, dict[str, str]]
+PLACES = {
+    "init_from": ("init_from",),
+    "target": ("target",),
+    "data": ("data",),
+    "reference": ("evaluation", "data"),
+}
+"""Role of an input -> the section of a spec that names it by `artifact`."""
 
 
 def pin_spec(job: Job, artifacts: ArtifactStore) -> tuple[dict[str, Any], Inputs]:
@@ -91,3 +100,26 @@ def _leaf(name: str, text: str, place: str, pin: Callable[[str, str], str]) -> s
 def _absolute(path: str) -> str:
     """As processes with other folders need it; an address with `://` is one already."""
     return path if "://" in path else str(Path(path).expanduser().absolute())
+
+
+def pinned_by(record: RunRecord, job: Job) -> Job:
+    """`job` with the references that the record tells the digest of, and paths as absolute as its recipe has them."""
+    spec = job.to_dict()
+    at = spec["base"] if isinstance(spec.get("base"), dict) else spec
+    for role, entry in record.inputs.items():
+        section = _section(at, PLACES.get(role, ()))
+        if section is not None and section.get("artifact"):
+            section["artifact"] = f"{section['artifact'].partition(':')[0].partition('@')[0]}@{entry['digest']}"
+    for role in ("data", "reference"):
+        section, known = _section(at, PLACES[role]), _section(record.recipe or {}, PLACES[role])
+        for name in ("path", "labels") if section and known else ():
+            if section and known and section.get(name) and known.get(name):
+                section[name] = known[name]
+    return parse_job(spec)
+
+
+def _section(spec: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any] | None:
+    value: Any = spec if path else None
+    for part in path:
+        value = value.get(part) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else None

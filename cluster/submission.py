@@ -100,7 +100,8 @@ def demands(job: Job) -> list[ResourcesSpec]:
     if isinstance(job, PipelineJob):
         return [demand for stage in job.stages.values() for demand in demands(stage.run)]
     if isinstance(job, SweepJob):
-        return [job.base.resources.model_copy(update={"workers": 1})]
+        own = job.base.resources
+        return [own.model_copy(update={"workers": max(own.workers, 1)})]
     return [job.resources] if isinstance(job, TrainingJob | EvaluateJob) else []
 
 
@@ -216,6 +217,8 @@ def code_of(record: RunRecord, artifacts: ArtifactStore) -> Manifest:
 def _pending(runs: Runs, found: RunRecord | None, prepared: Prepared, document: dict[str, Any]) -> RunRecord:
     """The record before a driver has begun; it keeps the number of attempts of an earlier one."""
     told = {name: document[name] for name in ("id", "target", "code", "submitted")}
+    if found is not None and (found.submission is None or found.submission.get("began_attached")):
+        told["began_attached"] = True
     fresh = new_record(
         prepared.run_id,
         prepared.job.name,

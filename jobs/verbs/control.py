@@ -65,8 +65,8 @@ def resume(
 
 
 def _attached(ctx: Context, record: RunRecord, job: Job) -> None:
+    from cluster.pinning import pinned_by
     from jobs.execute import Given
-    from jobs.resuming import pinned_by
     from jobs.verbs.run import run_attached
 
     done = run_attached(ctx, pinned_by(record, job), given=Given(record.id))
