@@ -69,6 +69,7 @@ __all__ = [
 ]
 
 S = TypeVar("S", bound=Section)
+SinkName = Literal["tensorboard", "mlflow", "wandb"]
 
 
 class Job(Section):
@@ -94,6 +95,7 @@ class TrainingJob(Job):
 
     resources: ResourcesSpec = ResourcesSpec()
     output: OutputSpec | None = Field(None, description="default: an artifact with the job's name")
+    sinks: list[SinkName] = Field([], description="trackers that are told as well: tensorboard, mlflow, wandb")
 
     @property
     def publishes(self) -> OutputSpec:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.code import root
+from cluster.jsonlog import set_up
 from cluster.logs import captured
 from cluster.runs import Runs
 from cluster.stopping import resize_key, stop_key, watch
@@ -46,6 +47,7 @@ def take_part(config: dict[str, Any], hooks_of: Callable[[GanTask, Store, Leavin
     runs, leaving = Runs(store), Leaving(store, task.run)
     try:
         with captured(store, task.run, *_introduced()):
+            set_up(run=task.run, attempt=task.attempt, rank=_rank())
             if not run_gan(task, hooks_of(task, store, leaving)) and leaving.why:
                 runs.put_json(task.run, left_name(task), leaving.why)
     except TlganError as error:
@@ -90,6 +92,12 @@ def _nodes_taken_away() -> list[str]:
 
     info = get_preemption_info()
     return list(info.preempted_node_ids) if info else []
+
+
+def _rank() -> int:
+    from ray.train import get_context
+
+    return int(get_context().get_world_rank())
 
 
 def _introduced() -> tuple[str, str]:

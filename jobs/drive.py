@@ -15,6 +15,7 @@ import sys
 import time
 from typing import Any
 
+from cluster.jsonlog import set_up
 from cluster.runs import FINAL, RunRecord
 from cluster.specfile import parse_job
 from cluster.store import ArtifactStore
@@ -32,7 +33,7 @@ SAME_SECONDS = 2.0
 
 def main(store: str, run_id: str, submission: str) -> int:
     """Drives the run to its end. Returns the exit code of its outcome; the record says the same."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    set_up(logging.INFO, "%(levelname)s %(name)s: %(message)s", run=run_id)
     for chatty in ("ray", "botocore", "boto3", "urllib3", "s3transfer", "matplotlib", "PIL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     ctx = Context()

@@ -79,12 +79,12 @@ def execute(job: Job, session: Session, given: Given | None = None) -> RunRecord
 
 def _run(plan: Plan, session: Session, module: Any, given: Given | None) -> RunRecord:
     job, record = plan.job, _open(plan, session, given)
-    tell = EventWriter(session.artifacts.store, record.id, lambda event: session.listener(record.id, event))
+    tell = EventWriter(session.artifacts.store, record.id, lambda event: session.hear(record.id, event))
     tell({"type": "run", "state": "running", "name": job.name, "kind": job.kind, "inputs": plan.inputs})
     tell.flush()
     begun = time.monotonic()
     try:
-        with Heartbeat(session.artifacts.store, record.id, record.attempt):
+        with Heartbeat(session.artifacts.store, record.id, record.attempt), session.told_elsewhere(job, record):
             outcome: Outcome = module.perform(plan, session, record)
     except BaseException as error:
         try:

@@ -11,14 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cluster.job import Job
 from cluster.patience import patiently
 from cluster.ray_session import RaySession
-from cluster.runs import Runs
+from cluster.runs import RunRecord, Runs
+from cluster.sinks import About, Fan, open_sinks
 from cluster.stopping import stop_key, stop_signal
 from cluster.store import ArtifactStore
 from tlgan.data import cache_root
+from tlgan.errors import RunStopped
 
 Event = dict[str, Any]
+SINKS_FOLDER = Path(".tlgan") / "sinks"
 
 
 def _silent(run_id: str, event: Event) -> None:
@@ -45,6 +49,7 @@ class Session:
         key = hashlib.sha256(self.artifacts.url.encode()).hexdigest()[:12]
         self.work = cache_root() / "work" / key
         self.open: set[str] = set()
+        self._fans: dict[str, Fan] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
         self.ray = RaySession(self.ray_address, self.work / "ray.log")
@@ -52,6 +57,26 @@ class Session:
     def workdir(self, run_id: str) -> Path:
         """This machine's scratch of a run: checkpoints until they are published."""
         return self.work / run_id
+
+    def hear(self, run_id: str, event: Event) -> None:
+        """Of an event of a run: the listener, and the sinks of that run."""
+        self.listener(run_id, event)
+        if fan := self._fans.get(run_id):
+            fan(event)
+
+    @contextmanager
+    def told_elsewhere(self, job: Job, run: RunRecord) -> Iterator[None]:
+        """While it lasts, the sinks that the job names hear of the run."""
+        about = About(run.id, run.name, run.kind, run.recipe or {}, SINKS_FOLDER, self.artifacts.store)
+        self._fans[run.id] = open_sinks(getattr(job, "sinks", []), about)
+        try:
+            yield
+        except BaseException as error:
+            state = "stopped" if isinstance(error, KeyboardInterrupt | RunStopped) else "failed"
+            self._fans[run.id]({"type": "run", "state": state})
+            raise
+        finally:
+            self._fans.pop(run.id).close()
 
     @contextmanager
     def passing_on_interrupts(self, run_id: str) -> Iterator[None]:

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tlgan.errors import IntegrityError, SpecError
-from tlgan.recipe import Recipe, differences
+from tlgan.recipe import ClassifierRecipe, Recipe, differences
 
 log = logging.getLogger("tlgan.checkpoint")
 FORMAT = 1
@@ -109,7 +109,7 @@ def newest(root: Path) -> Path | None:
     return max(root.glob("ckpt-*"), default=None)
 
 
-def load(path: Path, recipe: Recipe | None = None) -> tuple[State, dict[str, Any]]:
+def load(path: Path, recipe: Recipe | ClassifierRecipe | None = None) -> tuple[State, dict[str, Any]]:
     """State and meta of the checkpoint at `path`. Raises `SpecError`, with what differs, when it belongs to another recipe
     than the one given."""
     meta = _read(path, lambda: json.loads((path / "state.json").read_text()))
@@ -128,7 +128,7 @@ def load(path: Path, recipe: Recipe | None = None) -> tuple[State, dict[str, Any
     return state, meta
 
 
-def _unlike(before: dict[str, Any] | None, recipe: Recipe) -> str:
+def _unlike(before: dict[str, Any] | None, recipe: Recipe | ClassifierRecipe) -> str:
     """What the checkpoint's recipe had otherwise; nothing where an older version did not write it down."""
     found = differences(before, recipe.model_dump(mode="json")) if before else []
     return f": {'; '.join(found)}" if found else ""

@@ -214,8 +214,7 @@ class _Run:
         self.metrics = [MetricValue.from_json(row) for row in meta["metrics"]]
         for name, (total, count) in meta.get("sums", {}).items() if found else ():
             self.sums[name], self.counts[name] = torch.tensor(total, device=self.world.device), count
-        about = {"total": self.schedule.total, "workers": self.world.size, "pid": os.getpid()}
-        self.report({"type": "resumed", "nimg": meta["nimg"], **about})
+        self.report({"type": "resumed", "nimg": meta["nimg"], **self._processes()})
         self.since = time.monotonic()
         return int(meta["nimg"])
 
@@ -240,10 +239,14 @@ class _Run:
     def begin(self, coverage: dict[str, Any] | None, dataset: Dataset) -> None:
         if coverage is not None:
             self.report({"type": "transfer", "nimg": 0, "coverage": coverage})
-        about = {"total": self.schedule.total, "workers": self.world.size, "pid": os.getpid()}
-        self.report({"type": "started", "nimg": 0, **about})
+        self.report({"type": "started", "nimg": 0, **self._processes()})
         if self.schedule.grid_every:
             self._grid(0)
+
+    def _processes(self) -> dict[str, Any]:
+        own = torch.tensor([os.getpid()], device=self.world.device)
+        pids = [int(row.item()) for row in self.world.gather_rows(own)]
+        return {"total": self.schedule.total, "workers": self.world.size, "pid": pids[0], "pids": pids}
 
     def tick(self, stats: dict[str, Tensor], before: int, nimg: int) -> None:
         """Add up a step's statistics; at a tick, average them over steps and ranks, check and report them.

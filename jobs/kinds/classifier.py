@@ -6,16 +6,20 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from cluster.checkpoints import Checkpoints
 from cluster.events import EventWriter
 from cluster.fence import Fence
 from cluster.job import ClassifierJob
+from cluster.patience import PATIENCE
 from cluster.runs import RunRecord
-from jobs.execute import Outcome
+from cluster.task import fetch_newest
+from jobs.execute import Outcome, forget_progress
 from jobs.pin import Plan, identity_of, pin_data
 from jobs.session import Session
 from tlgan.errors import RunStopped
 
 DEFAULT_RESOLUTION = 32
+KEEP = 2
 
 
 def prepare(job: ClassifierJob, session: Session) -> Plan:
@@ -29,11 +33,13 @@ def prepare(job: ClassifierJob, session: Session) -> Plan:
 def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
     from tlgan.artifact import save_networks
     from tlgan.learners.classifier import train_classifier
+    from tlgan.saver import Saver
 
     job, dataset = plan.job, plan.payload["dataset"]
     assert isinstance(job, ClassifierJob)
-    recipe = job.recipe()
-    writer = EventWriter(session.artifacts.store, run.id, lambda event: session.listener(run.id, event))
+    nowhere = {"path": None, "labels": None}  # images that have moved are the same images
+    recipe = job.recipe().model_copy(update={"data": job.data.model_copy(update=nowhere)})
+    writer = EventWriter(session.artifacts.store, run.id, lambda event: session.hear(run.id, event))
     total = round(recipe.train.kimg * 1000)
     writer({"type": "started", "nimg": 0, "total": total, "workers": 1})
     should_stop = session.should_stop(run.id)
@@ -41,16 +47,24 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
     def report(row: dict[str, Any]) -> None:
         writer({"type": "progress", "nimg": row["nimg"], "stats": {"loss": row["loss"]}})
         if should_stop():
-            raise RunStopped(f"run {run.id} was stopped", hint="the same command starts it again")
+            raise RunStopped(f"run {run.id} was stopped", hint="the same command goes on from its last checkpoint")
+
+    fence = Fence(session.artifacts.store, run.id, run.attempt)
+    checkpoints = Checkpoints(session.artifacts.store, run.id, KEEP, run.attempt, fence)
+    root = session.workdir(run.id) / "checkpoints"
+    fetch_newest(checkpoints, root, PATIENCE)
+
+    def publish(path: Path, nimg: int) -> None:
+        checkpoints.push(path, nimg)
 
     try:
-        network, scores = train_classifier(recipe, dataset, report=report)
+        with Saver(root, KEEP, publish) as saver:
+            network, scores = train_classifier(recipe, dataset, report=report, saver=saver)
         metrics = [_metric(name, value) for name, value in scores.items()]
         for row in metrics:
             writer({"type": "metric", "nimg": total, **row})
     finally:
         writer.close()
-    fence = Fence(session.artifacts.store, run.id, run.attempt)
     with tempfile.TemporaryDirectory(prefix="tlgan-classifier-") as folder:
         save_networks(Path(folder), {"C": network}, type="classifier", extra={"labels": dataset.label_names})
         manifest = session.artifacts.push(
@@ -58,13 +72,14 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
             Path(folder),
             kind="classifier",
             parents=plan.parents,
-            recipe=recipe,
+            recipe=job.recipe(),
             metrics=metrics,
             facts={**plan.facts, "run": run.id},
             aliases=dict.fromkeys(["latest", *job.publishes.aliases]),
             guard=fence,
             claim=fence.claim,
         )
+    forget_progress(session, run)
     return Outcome([manifest])
 
 

@@ -82,7 +82,7 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
             rows = evaluate_on_ray(session.ray, task, job.resources)
     else:
         rows = run_evaluation(task, session.should_stop(run.id))
-    writer = EventWriter(session.artifacts.store, run.id, lambda event: session.listener(run.id, event))
+    writer = EventWriter(session.artifacts.store, run.id, lambda event: session.hear(run.id, event))
     try:
         for row in rows:
             writer({"type": "metric", "nimg": target.facts.get("nimg", 0), **row})

@@ -27,7 +27,7 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
     assert isinstance(job, GenerateJob)
     g = load_generator(session.artifacts.pull(plan.payload["target"]))
     write_images(g, dest, job.format, n=job.n, seed=job.seed, truncation=job.truncation)
-    writer = EventWriter(session.artifacts.store, run.id, lambda event: session.listener(run.id, event))
+    writer = EventWriter(session.artifacts.store, run.id, lambda event: session.hear(run.id, event))
     writer({"type": "written", "path": str(dest.absolute()), "images": job.n})
     writer.close()
     return Outcome(facts={"path": str(dest.absolute()), "digest": digest_of_files(dest)})

@@ -139,7 +139,7 @@ class _Desk:
         assert isinstance(plan.job, SweepJob)
         self.job = plan.job
         self.source: _Source = plan.payload["source"]
-        self.writer = EventWriter(self.store, run.id, lambda event: session.listener(run.id, event))
+        self.writer = EventWriter(self.store, run.id, lambda event: session.hear(run.id, event))
         self.board: dict[str, Trial] = {}
 
     def prefix(self, trial: str) -> str:

@@ -29,6 +29,7 @@ VERBS: dict[str, Verb] = {
     "run": Verb("jobs.verbs.run:run", "run"),
     "submit": Verb("jobs.verbs.submit:submit", "run"),
     "evaluate": Verb("jobs.verbs.run:evaluate", "use"),
+    "chaos": Verb("jobs.verbs.chaos:chaos", "run"),
     "ls": Verb("jobs.verbs.watch:ls", "watch"),
     "show": Verb("jobs.verbs.watch:show", "watch"),
     "metrics": Verb("jobs.verbs.watch:metrics", "watch"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -76,11 +75,12 @@ def run_attached(ctx: Context, job: Any, *, fresh: bool = False, given: Any = No
     `given`: a `jobs.execute.Given`, the run to go on with.
     """
     artifacts = ctx.open_store()
+    from cluster.jsonlog import set_up
     from jobs.execute import execute
     from jobs.progress import Progress
     from jobs.session import Session
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    set_up()
     try:
         with (
             Progress(ctx) as progress,

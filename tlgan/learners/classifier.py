@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tlgan import registry
+from tlgan import checkpoint, registry
 from tlgan.errors import DataError
+from tlgan.learners.optimisers import load_optimiser_state, optimiser_state
 from tlgan.models import seeded
 from tlgan.models.classifier import ConvNet
 from tlgan.random import generator
 from tlgan.recipe import ClassifierRecipe
+from tlgan.saver import Saver
 
 if TYPE_CHECKING:
     from tlgan.data.dataset import Dataset
@@ -42,10 +44,13 @@ def train_classifier(
     *,
     report: Report = lambda row: None,
     device: str | torch.device = "cpu",
+    saver: Saver | None = None,
 ) -> tuple[ConvNet, dict[str, float]]:
     """A network trained for `recipe.train.kimg`, and its score on a seeded tenth of the images, which it never saw.
 
     Images without a label (-1) are left out. `report` gets `{"nimg", "loss", "lr"}` every 50 steps and at the end.
+    With `saver`, goes on from its newest checkpoint, to the same network as without an interruption, and saves about ten
+    while it trains, each before the report of the same step.
     Returns the network in eval mode and `{"accuracy", "f1", "majority"}`: f1 is the mean over classes, majority the
     accuracy of always naming the commonest class. A function of recipe and data on one device.
     Raises `DataError` for fewer than two classes, too few labelled images, or a loss that is no longer finite.
@@ -56,7 +61,9 @@ def train_classifier(
     network = _build(recipe, dataset).to(device).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=spec.lr, weight_decay=spec.weight_decay)
     steps = max(1, math.ceil(spec.kimg * 1000 / spec.batch_size))
-    for step in range(steps):
+    first = _resume(saver, recipe, network, optimiser) if saver else 0
+    save_every = REPORT_EVERY * max(1, steps // (10 * REPORT_EVERY))
+    for step in range(first, steps):
         draw = generator(spec.seed, "classifier/batch", step)
         rows = train[torch.multinomial(weights, spec.batch_size, replacement=True, generator=draw).numpy()]
         images = jitter(load_rows(dataset, rows), draw).to(device)
@@ -69,9 +76,31 @@ def train_classifier(
                 raise DataError(
                     f"the classifier's loss is {row['loss']} after {row['nimg']} images", hint="lower train.lr"
                 )
+            if saver and (step + 1) % save_every == 0:
+                _save(saver, recipe, network, optimiser, step + 1)
             report(row)
     network.eval()
     return network, evaluate(network, dataset, held_out)
+
+
+def _save(
+    saver: Saver, recipe: ClassifierRecipe, network: ConvNet, optimiser: torch.optim.Optimizer, steps: int
+) -> None:
+    state = {"C": dict(network.state_dict()), "opt_C": optimiser_state(optimiser, network)}
+    meta = {"recipe": recipe.digest, "fields": recipe.model_dump(mode="json"), "steps": steps}
+    saver.save(steps * recipe.train.batch_size, state, meta)
+
+
+def _resume(saver: Saver, recipe: ClassifierRecipe, network: ConvNet, optimiser: torch.optim.Optimizer) -> int:
+    """Restores the newest sound checkpoint; the number of steps taken until then."""
+    checkpoint.drop_damaged(saver.root)
+    found = checkpoint.newest(saver.root)
+    if found is None:
+        return 0
+    state, meta = checkpoint.load(found, recipe)
+    network.load_state_dict(state["C"])
+    load_optimiser_state(optimiser, network, state["opt_C"])
+    return int(meta["steps"])
 
 
 def _step(network: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor, rate: float) -> Tensor:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tlgan import checkpoint
 from tlgan.data import Dataset, prepare
 from tlgan.errors import DataError
 from tlgan.learners.classifier import class_weights, evaluate, jitter, one_cycle, split, train_classifier
 from tlgan.models.classifier import ConvNet
 from tlgan.random import generator
 from tlgan.recipe import ClassifierModelSpec, ClassifierRecipe, ClassifierTrainSpec, DataSpec
+from tlgan.saver import Saver
 
 
 def recipe(kimg: float = 1.0, seed: int = 0, batch_size: int = 32, **train: float) -> ClassifierRecipe:
@@ -155,3 +158,31 @@ def test_colour_images_and_odd_sizes() -> None:
     network, _ = train_classifier(recipe(kimg=0.1), Dataset.from_arrays(images, np.arange(40) % 4))
     assert isinstance(network, ConvNet)
     assert (network.config["channels"], network.config["resolution"], network.config["classes"]) == (3, 20, 4)
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_at", [1700, 3300])
+def test_stopped_and_resumed_equals_uninterrupted(stop_at: int, digits: Dataset, tmp_path: Path) -> None:
+    """200 steps of 16; checkpoints every 50. Weights, moments and what is reported after, to the bit."""
+    of = recipe(kimg=3.2, batch_size=16)
+    told: dict[str, list[dict[str, float]]] = {"whole": [], "halves": []}
+
+    def stop(row: dict[str, float]) -> None:
+        if row["nimg"] >= stop_at:
+            raise Stopped
+
+    whole, score = train_classifier(of, digits, report=told["whole"].append)
+    if stop_at <= 3200:
+        with pytest.raises(Stopped), Saver(tmp_path, 2, lambda path, nimg: None) as saver:
+            train_classifier(of, digits, report=stop, saver=saver)
+    with Saver(tmp_path, 2, lambda path, nimg: None) as saver:
+        resumed, again = train_classifier(of, digits, report=told["halves"].append, saver=saver)
+    assert score == again
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+    first = told["halves"][0]["nimg"]
+    assert first == (3200 if stop_at <= 3200 else 800)
+    assert told["halves"] == [row for row in told["whole"] if row["nimg"] >= first]
+    assert checkpoint.newest(tmp_path) == tmp_path / "ckpt-000000003200"
