@@ -55,20 +55,19 @@ def experiment(
     blows = plan(chosen)
     spec = folder / "spec.yaml"
     spec.write_text(json.dumps(job.to_dict()))
-    stores = {name: folder / name for name in ("undisturbed", "struck")}
+    stores = {name: ArtifactStore(f"file://{folder / name}") for name in ("undisturbed", "struck")}
     inputs = set[str]()
-    for path in stores.values():
-        inputs |= bring(job, source, ArtifactStore(f"file://{path}"))
-    cache = folder / "cache"
+    for store in stores.values():
+        inputs |= bring(job, source, store)
     say("undisturbed first")
     with _cluster(folder / "c1", size) as cluster:
-        whole = run(Subject(spec, stores["undisturbed"], cluster, cache), [], 0, say)
+        whole = run(Subject(spec, stores["undisturbed"], cluster, folder / "cache-undisturbed"), [], 0, say)
     say(f"undisturbed in {whole.seconds:.0f} s; now {', '.join(f'{b.kind} at {b.at:.0%}' for b in blows)}")
     with _cluster(folder / "c2", size) as cluster:
-        struck = run(Subject(spec, stores["struck"], cluster, cache), blows, whole.images, say)
-    one, other = (ArtifactStore(f"file://{path}", cache_dir=cache / "store") for path in stores.values())
-    names = [name for name in one.names() if name not in inputs]
-    return Findings(blows, whole, struck, compare(one, other, names))
+        struck = run(Subject(spec, stores["struck"], cluster, folder / "cache-struck"), blows, whole.images, say)
+    readers = [ArtifactStore(store.store, cache_dir=folder / "read") for store in stores.values()]
+    names = [name for name in readers[0].names() if name not in inputs]
+    return Findings(blows, whole, struck, compare(readers[0], readers[1], names))
 
 
 def _cluster(folder: Path, size: int) -> Any:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tlgan.errors import RunFailed
 LOOK_EVERY = 0.25
 MOST_DRIVERS = 50
 Say = Callable[[str], None]
+Strike = Callable[["Subject", Blow], str | None]
 
 
 @dataclass
@@ -48,12 +49,14 @@ class Course:
 
 
 class Subject:
-    """The spec in a store of its own, driven by `tlgan run` in a process of its own."""
+    """The spec in a store of its own, driven by `tlgan run` in a process of its own, with its cache in `cache`."""
 
-    def __init__(self, spec: Path, store: Path, cluster: MiniCluster | None, cache: Path) -> None:
-        self.command = [sys.executable, "-m", "jobs.cli", "run", str(spec), "--store", f"file://{store}", "--json"]
-        self.store, self.cluster, self.cache = ArtifactStore(f"file://{store}"), cluster, cache
-        self.log = store.with_suffix(".log")
+    def __init__(self, spec: Path, store: ArtifactStore, cluster: MiniCluster | None, cache: Path) -> None:
+        prefix = cluster.prefix("driver") if cluster else []
+        command = [sys.executable, "-m", "jobs.cli", "run", str(spec), "--store", store.url, "--json"]
+        self.command = [*prefix, *command]
+        self.store, self.cluster, self.cache = store, cluster, cache
+        self.log = cache.with_suffix(".log")
         self.driver: subprocess.Popen[bytes] | None = None
         self.drivers = 0
         self.progress = Progress(self.store.store)
@@ -92,10 +95,10 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def run(subject: Subject, blows: list[Blow], images: int, say: Say) -> Course:
+def run(subject: Subject, blows: list[Blow], images: int, say: Say, more: Mapping[str, Strike] | None = None) -> Course:
     """Drives `subject` to its end, and lets each blow fall when its share of `images` is seen.
 
-    Raises `RunFailed` when the run fails by itself.
+    `more`: how kinds of blows are dealt that are not among `KINDS`. Raises `RunFailed` when the run fails by itself.
     """
     begun, struck, waiting = time.monotonic(), list[Struck](), list(blows)
     open_blows: list[tuple[Struck, float]] = []
@@ -113,7 +116,7 @@ def run(subject: Subject, blows: list[Blow], images: int, say: Say) -> Course:
             if ended is not None:
                 raise RunFailed(f"the run failed by itself (exit code {ended}): {last_words(subject.log)}")
             if waiting and not open_blows and seen >= waiting[0].at * images:
-                what = strike(subject, waiting[0])
+                what = (more or {}).get(waiting[0].kind, strike)(subject, waiting[0])
                 if what is not None:
                     one = Struck(waiting.pop(0).kind, seen, what)
                     struck.append(one)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
-from contextlib import nullcontext
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,13 +48,28 @@ def chaos(
     place: Any = (
         nullcontext(str(keep.absolute())) if keep else tempfile.TemporaryDirectory(prefix="tlgan-chaos-", dir="/tmp")
     )
-    with place as folder:
+    with place as folder, _ended_in_order():
         found = experiment(job, ctx.open_store(), Path(folder), lambda which: draw(which, kills, seed), kinds, ctx.say)
     ctx.emit({"seed": seed, **found.to_json()}, lambda: _page(found))
     if not found.same:
         raise RunFailed(
             f"{spec}: a result differs from that of the undisturbed run", hint="--keep DIR keeps both stores"
         )
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """What was started here ends with this process, by SIGTERM as by Ctrl-C."""
+
+    def end(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end) if threading.current_thread() is threading.main_thread() else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _kinds(text: str) -> list[str]:
