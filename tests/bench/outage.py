@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,13 +13,14 @@ from urllib.parse import urlsplit
 
 
 class Outage(ThreadingHTTPServer):
-    """Hands requests on to `endpoint`, unless `away` is set. `refused` counts those that met a 503."""
+    """Hands requests on to `endpoint`, unless `away` is set. `refused` counts those that met a 503, `read` what was got by path."""
 
     daemon_threads = True
 
     def __init__(self, endpoint: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.behind, self.away, self.refused = urlsplit(endpoint), threading.Event(), 0
+        self.read: Counter[str] = Counter()
 
     @property
     def endpoint(self) -> str:
@@ -42,6 +44,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.refused += 1
             self._answer(503, [("Retry-After", "1")], b"")
             return
+        if self.command == "GET":
+            self.server.read[urlsplit(self.path).path] += 1
         behind = http.client.HTTPConnection(self.server.behind.netloc, timeout=60)
         try:
             behind.request(self.command, self.path, body=body, headers=dict(self.headers.items()))
