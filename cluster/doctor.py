@@ -1,4 +1,5 @@
-"""Is everything there that a job needs? Looks at the store, its server, this machine, the packages and the Ray address.
+"""Is everything there that a job needs? Looks at the store, its server, this machine, the packages, the Ray address and the
+target that runs are submitted to.
 
 Nothing is changed but objects below `probe/`, which a probe of the server writes, and removes where it may.
 """
@@ -23,6 +24,7 @@ from cluster.store.cache import cache_root
 from cluster.store.layout import FORMAT_NAME, FORMAT_VERSION, check_format
 from cluster.store.local import DirectoryStore
 from cluster.store.trimming import cached_items, cap_bytes, size_of
+from cluster.targets import open_target
 from tlgan.errors import TlganError
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ def diagnose(url: str | None = None, *, fresh: bool = False) -> Diagnosis:
     _cache(found)
     _packages(found)
     _ray(found)
+    _target(found)
     return found
 
 
@@ -246,6 +249,30 @@ def _ray(found: Diagnosis) -> None:
         return
     facts["reachable"] = None if address == "auto" else True
     found.add("ray", f"{address}" + ("" if address == "auto" else " answers"))
+
+
+def _target(found: Diagnosis) -> None:
+    """Where `tlgan submit` would start a run: whether it can be reached, and what it has."""
+    facts: dict[str, Any] = {"name": None, "kind": None, "reachable": None, "nodes": None}
+    found.facts["target"] = facts
+    try:
+        target = open_target()
+        facts |= {"name": target.name, "kind": target.kind}
+        nodes = target.nodes()
+    except TlganError as error:
+        facts["reachable"] = False
+        found.add("target", error.message, "note", error.hint)
+        return
+    facts |= {"reachable": None if nodes is None else True, "nodes": nodes}
+    room = "" if nodes is None else f": {', '.join(_room_of(node) for node in nodes[:4])}{' ...' * (len(nodes) > 4)}"
+    found.add("target", f"{target.name} ({target.kind}){room}")
+
+
+def _room_of(node: dict[str, float]) -> str:
+    return (
+        " and ".join(f"{node[what]:g} {what}s" for what in ("CPU", "GPU") if node.get(what))
+        or "nothing to compute with"
+    )
 
 
 def _gb(count: int) -> str:

@@ -93,6 +93,7 @@ class MiniCluster:
         log = self.folder / f"{name}-{self._made}.log"
         command = [*self.prefix(name), *RAY, "start", "--block", *arguments, *PORTS]
         command += [f"--node-ip-address={self.host(name)}", f"--object-store-memory={128 << 20}"]
+        command += [f'--resources={{"{name}": 1}}']  # so that a node is known by its name
         cache = {"TLGAN_CACHE": str(self.folder / f"cache-{name}")}
         with log.open("wb") as output:
             root = subprocess.Popen(

@@ -191,3 +191,18 @@ def test_a_cache_that_can_not_be_written(ask: Ask, tmp_path: Path, monkeypatch: 
     found = ask("doctor", "--store", f"file://{tmp_path}/store")
     assert not found["cache"]["writable"]
     assert [problem["hint"] for problem in found["problems"]] == ["set TLGAN_CACHE to a directory that can be written"]
+
+
+def test_the_target_that_runs_are_submitted_to(ask: Ask, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ask("doctor", "--store", "store")
+    assert found["target"] | {"nodes": None} == {"name": "local", "kind": "local", "reachable": True, "nodes": None}
+    assert found["target"]["nodes"][0]["CPU"] >= 1
+    address = f"http://127.0.0.1:{free_port()}"
+    (workdir / "tlgan.yaml").write_text(
+        f"targets:\n  lab: {{kind: ray, address: '{address}'}}\ndefaults: {{target: lab}}\n"
+    )
+    found = ask("doctor", "--store", "store")
+    assert (found["target"]["name"], found["target"]["reachable"]) == ("lab", False)
+    (problem,) = [problem for problem in found["problems"] if problem["area"] == "target"]
+    assert address.removeprefix("http://") in problem["text"]
+    assert found["usable"]
