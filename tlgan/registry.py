@@ -200,7 +200,7 @@ TRANSFERS = Table(  # freezes: it reads freeze_d and freeze_g; options: its own,
         "kernel_modulation": Entry(
             "tlgan.transfer.kernel_modulation:ModulatedKernels",
             {
-                "about": "of G, kernels that a probing finds important are kept and modulated in low rank (AdAM, Zhao et al. 2022)",
+                "about": "kernels that a probing finds important are kept and modulated in low rank (AdAM, Zhao et al. 2022)",
                 "freezes": True,
                 "options": {"probe_kimg": 2.0, "modulated": 0.25, "rank": 1, "fisher_samples": 64},
             },

@@ -82,7 +82,7 @@ class GanLearner:
         """One step number `index` on `n_critic` batches; `nimg` images have been seen after it. Returns scalar statistics."""
         per_step = self.recipe.train.batch_size * len(batches)
         if (stage := self.method.stage(nimg - per_step)) != self.stage:
-            self.method.cross(stage, self)
+            self.method.cross(stage, self, batches[0])
             self._enter(stage)
         train_mode(self.G)
         train_mode(self.D)

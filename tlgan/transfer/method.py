@@ -20,6 +20,7 @@ from tlgan.models.blocks import Network
 from tlgan.recipe import Recipe, TransferSpec
 
 if TYPE_CHECKING:
+    from tlgan.data.loader import Batch
     from tlgan.distributed import World
     from tlgan.learners.gan import GanLearner
 
@@ -53,8 +54,11 @@ class Method:
     def enter(self, stage: int, G: Network, D: Network) -> None:
         """Sets `requires_grad` for a stage. Also called on resume: it depends on the stage alone."""
 
-    def cross(self, stage: int, learner: GanLearner) -> None:
-        """What is done once, when a stage begins, before `enter`; not on resume, nor for stage 0."""
+    def cross(self, stage: int, learner: GanLearner, batch: Batch) -> None:
+        """What is done once, when a stage begins, before `enter`; not on resume, nor for stage 0.
+
+        `batch`: the first of this rank's that the stage will train on.
+        """
 
     def latents(self, z: Tensor, inputs: dict[str, Any], position: int, world: World) -> tuple[Tensor, dict[str, Any]]:
         """This rank's latents `[N, latent_dim]` and what else G takes, perhaps changed. `position`: the D step's number."""

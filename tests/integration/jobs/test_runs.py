@@ -16,7 +16,9 @@ from cluster.specfile import parse_job
 from jobs.cli import main
 from jobs.execute import execute
 from jobs.session import Session
+from tlgan.artifact import load_generator
 from tlgan.errors import Conflict, NotFound, RunFailed, RunStopped, SpecError
+from tlgan.models.mining import miner_of
 
 Events = list[tuple[str, dict[str, Any]]]
 
@@ -168,6 +170,47 @@ def test_finetune_freezes_shares_and_reports_coverage(
     assert coverage["frozen"]["D"] > 0
     sizes = session.artifacts.sizes(child.ref)
     assert sizes["stored_bytes"] < sizes["logical_bytes"]
+
+
+def test_what_adapters_made_is_published_plain_and_can_be_a_parent(
+    session: Session, pretrain: Callable[..., Any]
+) -> None:
+    parent = session.artifacts.resolve(execute(pretrain(), session).outputs[0]["ref"])
+    of, files = "tiny-gan:latest", {f.path for f in parent.files}
+    for method in ("singular_values", "minegan", "cdc"):
+        spec = {
+            "kind": "finetune",
+            "name": method.replace("_", "-"),
+            "init_from": {"artifact": of},
+            "data": {"source": "digits", "split": "train", "limit": 100},
+            "transfer": {"method": method},
+            "train": {"kimg": 0.1, "batch_size": 32},
+        }
+        child = session.artifacts.resolve(execute(parse_job(spec), session).outputs[0]["ref"])
+        assert {f.path for f in child.files} == files
+        g = load_generator(session.artifacts.pull(child.ref))
+        assert (miner_of(g) is None) == (method == "singular_values")  # a miner is part of the generator, and stays
+        of = child.ref
+
+
+def test_a_method_that_does_not_fit_the_parent_is_refused_before_the_run(
+    session: Session, pretrain: Callable[..., Any]
+) -> None:
+    execute(pretrain(), session)
+    spec = {
+        "kind": "finetune",
+        "name": "child",
+        "init_from": {"artifact": "tiny-gan:latest"},
+        "data": {"source": "digits"},
+        "transfer": {"method": "freeze_mapping"},
+        "train": {"kimg": 0.5, "batch_size": 32},
+    }
+    with pytest.raises(
+        SpecError, match=r"transfer.method: freeze_mapping is for networks with styles .*; dcgan has none"
+    ):
+        execute(parse_job(spec), session)
+    with pytest.raises(NotFound):
+        session.runs.get("child")
 
 
 def test_freezing_beyond_the_network_is_refused_before_the_run(session: Session, pretrain: Callable[..., Any]) -> None:

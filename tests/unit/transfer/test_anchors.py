@@ -11,6 +11,7 @@ import torch
 from tiny_gan import dataset, new_learner, recipe, run_steps
 from torch import Tensor, nn
 
+from tlgan.data.loader import Batch
 from tlgan.distributed import World
 from tlgan.learners.terms import View
 from tlgan.losses.lecam import LeCam
@@ -21,7 +22,7 @@ from tlgan.transfer.cdc import Distances, PatchTerm, log_nearness
 from tlgan.transfer.ewc import of_mean_one
 from tlgan.transfer.feature_distillation import KeptFeatures
 from tlgan.transfer.feature_matching import MeanFeatures
-from tlgan.transfer.fisher import fisher, generator_fisher
+from tlgan.transfer.fisher import discriminator_fisher, fisher, generator_fisher
 
 
 def view(**given: Any) -> View:
@@ -77,7 +78,7 @@ def test_fisher_of_a_normal_distribution() -> None:
     """Of the mean of N(m, s^2): (x - m)^2 / s^4 a sample, the mean of squares and not the square of the mean."""
     x, m = torch.tensor([1.0, -2.0, 4.0, 0.5]), torch.tensor(0.5, requires_grad=True)
     untouched, s = torch.ones(2, requires_grad=True), 1.5
-    found = fisher(lambda i: -((x[i] - m) ** 2) / (2 * s**2), {"m": m, "untouched": untouched}, 4, World())
+    found = fisher(lambda i: -((x[i] - m) ** 2) / (2 * s**2), {"m": m, "untouched": untouched}, range(4), World())
     assert found["m"].item() == pytest.approx(((x - 0.5) ** 2).mean().item() / s**4)
     assert found["untouched"].tolist() == [0, 0]
 
@@ -98,6 +99,25 @@ def test_fisher_of_a_generator() -> None:
     expected = (b * s / (1 + np.exp(a * b * s))) ** 2
     assert found["blocks.b8.factor"].item() == pytest.approx(expected.mean(), rel=1e-5)
     assert all(p.requires_grad and p.grad is None for net in (G, D) for p in net.parameters())
+
+
+def test_fisher_of_a_discriminator() -> None:
+    """D(x) = b x told real ones from G(z) = a sum(z): sigmoid(-b x) x - sigmoid(b a s) a s, squared, by sample."""
+
+    class Line(Doubling):
+        latent_dim = 3
+
+        def forward(self, z: Tensor) -> Tensor:
+            return self.blocks["b8"](z)
+
+    a, b = 0.7, 1.3
+    x = torch.tensor([[0.5], [-1.0], [2.0], [3.0]])
+    batch = Batch(x, torch.full((4,), -1), torch.arange(4))
+    found = discriminator_fisher(Line(a), Doubling(b), {"blocks.b8.factor"}, batch, 3, seed=5, world=World())
+    s = latents(5, 0, 3, 3).sum(1).numpy().astype(np.float64)
+    real = x[:3, 0].numpy().astype(np.float64)
+    slopes = real / (1 + np.exp(b * real)) - a * s / (1 + np.exp(-b * a * s))
+    assert found["blocks.b8.factor"].item() == pytest.approx((slopes**2).mean(), rel=1e-5)
 
 
 def test_information_has_a_mean_of_one_over_all_parameters() -> None:
