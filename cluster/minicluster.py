@@ -30,7 +30,7 @@ PORTS = [
     "--dashboard-agent-listen-port=0",
     "--dashboard-agent-grpc-port=0",
 ]
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
 
 
 @dataclass
