@@ -35,3 +35,11 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("TLGAN_LONG_TESTS"):
+        return
+    for item in items:
+        if item.get_closest_marker("minutes"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: TLGAN_LONG_TESTS=1 runs it"))

@@ -34,7 +34,7 @@ def test_a_driver_killed_and_doubled_makes_the_same_weights(workdir: Path, capsy
     assert not (workdir / "store").exists(), "it works on copies"
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_worker_node_and_driver_of_a_run_on_a_cluster(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (workdir / "tiny.yaml").write_text(SPEC)
     more = ["-s", "resources.workers=2", "-s", "train.kimg=64", "-s", "checkpoint.every_kimg=2"]

@@ -16,7 +16,7 @@ from jobs.chaos.blows import NODE, Blow
 from jobs.chaos.comparing import compare
 from jobs.chaos.harness import Course, Subject, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.minutes, pytest.mark.timeout(900)]
 SPEC: dict[str, Any] = {
     "kind": "pretrain",
     "name": "tiny",

@@ -15,7 +15,7 @@ from cluster.store import ArtifactStore
 from jobs.chaos.blows import Blow
 from jobs.chaos.harness import Course, Subject, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.minutes, pytest.mark.timeout(600)]
 IMAGES = 60_000
 FIND = """
 import ray, sys

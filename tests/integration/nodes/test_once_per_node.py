@@ -17,7 +17,7 @@ from jobs.execute import execute
 from jobs.session import Session
 from tests.bench.outage import outage
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.minutes, pytest.mark.timeout(600)]
 NODES = 2
 PARENT: dict[str, Any] = {
     "kind": "pretrain",
