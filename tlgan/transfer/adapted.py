@@ -12,7 +12,7 @@ from torch import nn
 
 from tlgan.models.adapters import Adapter, KernelScaleShift, SingularValues, adapt, adapters
 from tlgan.models.blocks import Network
-from tlgan.transfer.mask import above, freeze_depths
+from tlgan.transfer.mask import above, freeze_depths, train_vectors_only
 from tlgan.transfer.method import Method
 
 
@@ -20,8 +20,7 @@ class KernelScaleShifts(Method):
     """AdaFM: a scale and a shift a convolution kernel of G."""
 
     def prepare(self, G: Network, D: Network) -> None:
-        for p in G.parameters():
-            p.requires_grad_(p.dim() == 1)
+        train_vectors_only(G)
         freeze_depths(G, D, self.spec)
         put_adapters(above(G, self.spec.freeze_g), KernelScaleShift, least_dims=4)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from tlgan.errors import SpecError
-from tlgan.models.blocks import Network
+from tlgan.models.blocks import BatchNorm2d, Network
 from tlgan.recipe import TransferSpec
 
 
@@ -25,6 +25,15 @@ def freeze_depths(G: Network, D: Network, spec: TransferSpec) -> None:
     """The freeze depths of a transfer section, which most methods can be combined with."""
     freeze_first(D, "d", spec.freeze_d)
     freeze_first(G, "g", spec.freeze_g)
+
+
+def train_vectors_only(G: Network) -> None:
+    """Of `G` its scales, shifts and biases train: what has one dimension, and what a normalisation has for each class."""
+    for p in G.parameters():
+        p.requires_grad_(p.dim() == 1)
+    for module in G.modules():
+        if isinstance(module, BatchNorm2d):
+            module.requires_grad_(True)
 
 
 def above(network: Network, depth: int) -> list[nn.Module]:

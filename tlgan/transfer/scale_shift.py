@@ -6,12 +6,11 @@ D trains in full (above its freeze depth), for the adversarial loss; the paper i
 from __future__ import annotations
 
 from tlgan.models.blocks import Network
-from tlgan.transfer.mask import freeze_depths
+from tlgan.transfer.mask import freeze_depths, train_vectors_only
 from tlgan.transfer.method import Method
 
 
 class ScaleShift(Method):
     def prepare(self, G: Network, D: Network) -> None:
-        for p in G.parameters():
-            p.requires_grad_(p.dim() == 1)
+        train_vectors_only(G)
         freeze_depths(G, D, self.spec)
