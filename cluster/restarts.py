@@ -26,6 +26,11 @@ class Restarts:
 
     def spend(self, cause: str, error: TlganError | None = None) -> None:
         """One more restart for `cause`. Raises `RunFailed`, with what ended the last one, when there is none left."""
+        if cause == CAPACITY and self.seen[cause] > self.allowed.wait_minutes:  # Ray gives up after a minute each time
+            raise RunFailed(
+                f"Ray found no room for the workers in {self.seen[cause]} tries{f': {error.message}' if error else ''}",
+                hint="there seemed to be some: is it on nodes of which none can hold a worker?",
+            )
         limit = {CRASH: self.allowed.crashes, PREEMPTION: self.allowed.preemptions}.get(cause)
         if limit is not None and self.seen[cause] >= limit:
             why = f"; the last one: {error.message}" if error else ""

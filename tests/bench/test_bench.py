@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.bench import classic, cli, common, loop, ray_overhead, store_sharing, store_speed, transfer
+from tests.bench import (
+    chaos,
+    classic,
+    cli,
+    common,
+    first_step,
+    loop,
+    ray_overhead,
+    store_sharing,
+    store_speed,
+    transfer,
+)
 from tests.bench.common import Result, Target
 from tlgan.models import build_pair
 
@@ -153,3 +164,17 @@ def test_store_speed() -> None:
     assert 0 < counted["requests of a warm pull"].measured <= 3
     assert counted["parts that a killed push sends again"].passed
     assert 20 < counted["peak MiB of a process"].measured < 200
+
+
+@pytest.mark.minutes
+def test_chaos() -> None:
+    result = chaos.measure(quick=True)
+    assert [(row["job"], row["blow"], row["fell"], row["unlike"]) for row in result.rows] == [
+        ("pretrain", "driver", 1, 0)
+    ]
+    assert all(target.passed for target in result.targets)
+
+
+@pytest.mark.minutes
+def test_first_step() -> None:
+    check(first_step.measure(quick=True), [first_step.BARE, first_step.OURS])

@@ -50,6 +50,14 @@ def test_each_cause_has_its_own_budget() -> None:
     assert "retry.crashes" in str(error.value.hint)
 
 
+def test_room_that_ray_never_finds_is_given_up() -> None:
+    restarts = Restarts(RetrySpec(wait_minutes=2))
+    for _ in range(3):
+        restarts.spend(CAPACITY)
+    with pytest.raises(RunFailed, match="Ray found no room for the workers in 3 tries"):
+        restarts.spend(CAPACITY)
+
+
 def test_no_restart_is_allowed() -> None:
     with pytest.raises(RunFailed, match="lost by a crash and no restart is allowed; the last one: gone"):
         Restarts(RetrySpec(crashes=0)).spend(CRASH, RunFailed("gone"))
