@@ -52,13 +52,12 @@ def train_on_ray(
     session.connect()
     store, restarts = task.open_store(), Restarts(retry or RetrySpec())
     sizes = resources.sizes(task.recipe["train"]["batch_size"])
-    gone: set[str] = set()
-    hear = listener or _ignore
-    with Follower(store, task.run, hear):
-        teller = EventWriter(store, task.run, hear)
+    gone, fitting = set[str](), sizes
+    with Follower(store, task.run, listener or _ignore):
+        teller = EventWriter(store, task.run)  # the follower hears of it
         try:
             while True:
-                workers = wait_for_room(resources, sizes, gone, store, task.run, restarts.allowed, teller)
+                workers = wait_for_room(resources, fitting, gone, store, task.run, restarts.allowed, teller)
                 if workers is None:
                     return False
                 cause, error, nodes = _attempt(task, rank, resources, workers, sizes, gone)
@@ -69,10 +68,8 @@ def train_on_ray(
                 gone |= set(nodes)
                 teller({"type": "lost", "cause": cause, "workers": workers, "reason": error.message if error else None})
                 restarts.spend(cause, error)
-                if (
-                    cause == CAPACITY
-                ):  # the room went before Ray could take it; smaller next time, where that is allowed
-                    sizes = [n for n in sizes if n < workers] or sizes
+                smaller = [size for size in sizes if size < workers]
+                fitting = smaller if cause == CAPACITY and smaller else sizes  # the room went before Ray could take it
         finally:
             teller.close()
 
