@@ -252,6 +252,7 @@ class GenerateJob(Job):
     target: ArtifactInput
     n: int = Field(64, ge=1, le=10_000_000, description="number of images")
     seed: int = Field(0, ge=0, le=MAX_SEED)
+    classes: list[str] = Field([], description="conditional generators: what to draw, in turn; default: as in training")
     truncation: float = Field(1.0, ge=0, le=1, description="latents are shrunk towards their mean; 1: not at all")
     format: Literal["grid", "png", "npz"] = Field("grid", description="one PNG, a folder of PNGs, or one array")
     out: str | None = Field(None, min_length=1, description="file or folder; default: the job's name")

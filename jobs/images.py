@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,12 @@ from cluster.store.base import sha256_of
 from tlgan.errors import BackendError, Conflict
 
 
-def write_images(g: Any, dest: Path, form: str, *, n: int, seed: int, truncation: float) -> None:
-    """`form`: `grid`, `png` or `npz`. The destination appears whole or not at all. Raises `Conflict`, `BackendError`."""
+def write_images(
+    g: Any, dest: Path, form: str, *, n: int, seed: int, truncation: float, classes: Sequence[str] = ()
+) -> None:
+    """`form`: `grid`, `png` or `npz`. `classes`: of a conditional generator, those to draw in turn.
+
+    The destination appears whole or not at all. Raises `Conflict`, `BackendError`."""
     from tlgan.grid import image_png, save_png, to_grid
     from tlgan.sampling import generate, stream
 
@@ -26,13 +30,13 @@ def write_images(g: Any, dest: Path, form: str, *, n: int, seed: int, truncation
         with _beside(dest) as folder:
             folder.mkdir()
             number = 0
-            for batch in stream(g, n, seed, truncation):
+            for batch in stream(g, n, seed, truncation, classes):
                 for image in batch:
                     (folder / f"{number:06d}.png").write_bytes(image_png(image.numpy()))
                     number += 1
         return
     with _beside(dest) as file:
-        images = generate(g, n, seed, truncation)
+        images = generate(g, n, seed, truncation, classes)
         if form == "npz":
             import numpy as np
 
@@ -42,13 +46,15 @@ def write_images(g: Any, dest: Path, form: str, *, n: int, seed: int, truncation
             save_png(to_grid(images, scale=max(1, 64 // images.shape[-1])), file)
 
 
-def write_strip(g: Any, dest: Path, *, steps: int, ends: int, seed: int, truncation: float) -> None:
+def write_strip(
+    g: Any, dest: Path, *, steps: int, ends: int, seed: int, truncation: float, classes: Sequence[str] = ()
+) -> None:
     """A row of images from one latent to the next."""
     from tlgan.grid import save_png, strip
     from tlgan.sampling import interpolate
 
     with _beside(dest) as file:
-        images = interpolate(g, steps, seed, truncation, ends)
+        images = interpolate(g, steps, seed, truncation, ends, classes)
         save_png(strip(images, scale=max(1, 64 // images.shape[-1])), file)
 
 

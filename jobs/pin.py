@@ -154,6 +154,8 @@ def check_fit(model: ModelSpec, dataset: Any) -> None:
             f"data.resolution: the network is built for {model.resolution} px, the data has {dataset.resolution} px",
             hint=f"set data.resolution to {model.resolution}",
         )
+    if model.conditional:
+        dataset.classes()
     if len(dataset) < 2:
         raise SpecError(f"data: expected at least 2 images to train on, received {len(dataset)}")
 

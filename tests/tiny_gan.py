@@ -16,6 +16,7 @@ from tlgan.models.blocks import Network
 from tlgan.recipe import ModelSpec, Recipe
 
 WIDTH, LATENT_DIM = 4, 8
+CLASSES = {"left": 20, "right": 20}
 
 
 def recipe(
@@ -39,23 +40,29 @@ def recipe(
     )
 
 
-def dataset(channels: int = 1, resolution: int = 32, count: int = 40, seed: int = 0) -> Dataset:
+def dataset(channels: int = 1, resolution: int = 32, count: int = 40, seed: int = 0, labels: bool = False) -> Dataset:
     """Bright squares on dark ground, with noise: something a discriminator can learn."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 60, (count, channels, resolution, resolution), dtype=np.uint8)
     for image in images:
         top, left = rng.integers(0, resolution // 2, 2)
         image[:, top : top + resolution // 2, left : left + resolution // 2] += 180
+    if labels:
+        return Dataset.from_arrays(images, np.arange(count) % 2, tuple(CLASSES))
     return Dataset.from_arrays(images)
 
 
-def pair(arch: str = "dcgan", channels: int = 1, seed: int = 0, **model: Any) -> tuple[Network, Network]:
+def pair(
+    arch: str = "dcgan", channels: int = 1, seed: int = 0, classes: dict[str, int] | None = None, **model: Any
+) -> tuple[Network, Network]:
     spec = {"arch": arch, "resolution": 32, "width": WIDTH, "latent_dim": LATENT_DIM, **model}
-    return build_pair(ModelSpec.model_validate(spec), channels, seed)
+    return build_pair(ModelSpec.model_validate(spec), channels, seed, classes or CLASSES)
 
 
-def new_learner(of: Recipe, channels: int = 1, world: World | None = None) -> GanLearner:
-    return GanLearner(of, *build_pair(of.model, channels, of.train.seed), world or World())
+def new_learner(
+    of: Recipe, channels: int = 1, world: World | None = None, classes: dict[str, int] | None = None
+) -> GanLearner:
+    return GanLearner(of, *build_pair(of.model, channels, of.train.seed, classes or CLASSES), world or World())
 
 
 def run_steps(learner: GanLearner, data: Dataset, count: int, first: int = 0) -> list[dict[str, float]]:

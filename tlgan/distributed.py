@@ -62,10 +62,13 @@ class World:
 
     def mean(self, values: Tensor) -> Tensor:
         """The average of a tensor over all ranks, without gradient, on the device; one collective."""
+        return self.sum(values) / self.size if self.size > 1 else self.sum(values)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of a tensor over all ranks, likewise."""
         values = values.detach().clone()
         if self.size > 1:
             dist.all_reduce(values)
-            values /= self.size
         return values
 
     def gather_rows(self, rows: Tensor) -> list[Tensor]:

@@ -105,15 +105,21 @@ class ModelSpec(Section):
         None, description="spectral normalisation in the discriminator; default: on where the family has it"
     )
     style_dim: int | None = Field(None, ge=2, le=4096, description="stylegan2: length of a style; default: latent_dim")
-    max_width: int | None = Field(None, ge=4, le=4096, description="stylegan2: most channels of a level; default: 512")
+    max_width: int | None = Field(
+        None, ge=4, le=4096, description="most channels of a level; stylegan2: default 512, r3gan: 768"
+    )
     mapping_layers: int | None = Field(None, ge=1, le=16, description="stylegan2: layers before the styles; default: 8")
+    depth: int | None = Field(None, ge=1, le=16, description="r3gan: residual blocks a level; default: 2")
+    conditional: bool = Field(
+        False, description="the networks learn the labels of the data, and draw what class is asked for"
+    )
 
     @field_validator("arch")
     @classmethod
     def _known(cls, arch: str) -> str:
         return _table_check(registry.ARCHS, arch)
 
-    @field_validator("spectral_norm", "style_dim", "max_width", "mapping_layers")
+    @field_validator("spectral_norm", "style_dim", "max_width", "mapping_layers", "depth")
     @classmethod
     def _option(cls, value: Any, info: ValidationInfo) -> Any:
         arch = info.data.get("arch")
@@ -137,6 +143,8 @@ class LossSpec(Section):
     name: str = Field("nonsaturating")
     r1: NonNegativeFloat = Field(0.0, description="gamma of R1: gamma/2 * E|grad D(real)|^2")
     r1_interval: int = Field(16, ge=1, description="R1 is applied every so many D steps, times that number")
+    r2: NonNegativeFloat = Field(0.0, description="gamma of R2: gamma/2 * E|grad D(generated)|^2")
+    r2_interval: int = Field(16, ge=1, description="the same for R2")
     gp: NonNegativeFloat = Field(0.0, description="lambda of the WGAN gradient penalty")
     gp_interval: int = Field(1, ge=1, description="the same for the WGAN gradient penalty")
     path_length: NonNegativeFloat = Field(
@@ -195,16 +203,57 @@ class TransferSpec(Section):
         return self.model_copy(update=dict.fromkeys(methods.idle(self.method, self.model_dump())))
 
 
+Effect = Literal["color", "translation", "cutout", "blit", "geometry", "xflip", "yflip"]
+
+
 class AugmentSpec(Section):
+    """What D is shown in place of the images. The fields after `policy` are for those whose probability p adapts."""
+
     name: str = Field("none")
-    policy: list[Literal["color", "translation", "cutout"]] = Field(
-        ["color", "translation", "cutout"], min_length=1, description="DiffAugment: what is varied"
+    policy: list[Effect] | None = Field(
+        None,
+        min_length=1,
+        description="what is varied; diffaugment: color, translation, cutout; ada: blit, geometry, color (default: all); "
+        "flips: xflip, yflip (default: xflip)",
     )
+    p: float | None = Field(None, ge=0, le=1, description="ada, apa: probability at the start; default: 0")
+    target: float | None = Field(
+        None,
+        gt=-1,
+        lt=1,
+        description="ada, apa: mean sign of D's logits on real images above which p rises; default: 0.6",
+    )
+    speed_kimg: NonNegativeFloat | None = Field(
+        None, description="ada, apa: kimg in which p moves by 1; 0: p stays as it is; default: 500"
+    )
+    max_p: float | None = Field(None, gt=0, le=1, description="ada, apa: p is at most so much; default: 1")
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
         return _table_check(registry.AUGMENTS, name)
+
+    @field_validator("policy")
+    @classmethod
+    def _effects(cls, policy: list[Effect] | None, info: ValidationInfo) -> list[Effect] | None:
+        if policy is None or info.data.get("name", "none") == "none":  # which a search may put in place of any other
+            return policy
+        known = registry.AUGMENTS.facts(info.data["name"]).get("policy", ())
+        if not known:
+            raise ValueError(f"{info.data['name']} has no policy; leave it out")
+        if unknown := [effect for effect in policy if effect not in known]:
+            raise ValueError(f'{info.data["name"]} has no "{unknown[0]}"; expected some of: {", ".join(known)}')
+        if len(set(policy)) != len(policy):
+            raise ValueError(f"an effect is named twice: {', '.join(policy)}")
+        return policy
+
+    @field_validator("p", "target", "speed_kimg", "max_p")
+    @classmethod
+    def _adapts(cls, value: float | None, info: ValidationInfo) -> float | None:
+        name = info.data.get("name")
+        if value is not None and name and not registry.AUGMENTS.facts(name).get("adaptive"):
+            raise ValueError(f"{name} has no {info.field_name}; leave it out")
+        return value
 
 
 class TrainSpec(Section):

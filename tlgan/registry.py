@@ -86,7 +86,12 @@ ARCHS = Table(  # styles: G has a mapping network; scales: vectors of G scale it
                 "options": ("style_dim", "max_width", "mapping_layers"),
                 "styles": True,
                 "scales": True,
+                "unbounded": True,
             },
+        ),
+        "r3gan": Entry(
+            "tlgan.models.r3gan:build",
+            {"resolutions": (32, 64, 128, 256), "options": ("max_width", "depth"), "unbounded": True},
         ),
     },
 )
@@ -99,12 +104,14 @@ LOSSES = Table(
         "least_squares": "tlgan.losses.adversarial:LeastSquares",
         "hinge": "tlgan.losses.adversarial:Hinge",
         "wasserstein": "tlgan.losses.adversarial:Wasserstein",
+        "relativistic": "tlgan.losses.adversarial:Relativistic",
     },
 )
 PENALTIES = Table(
     "penalty",
     {
         "r1": Entry("tlgan.losses.penalties:R1", {"weight": "r1"}),
+        "r2": Entry("tlgan.losses.penalties:R2", {"weight": "r2"}),
         "wgan_gp": Entry("tlgan.losses.penalties:WganGp", {"weight": "gp"}),
     },
 )
@@ -208,7 +215,14 @@ TRANSFERS = Table(  # freezes: it reads freeze_d and freeze_g; options: its own,
     },
 )
 AUGMENTS = Table(
-    "augmentation", {"none": "tlgan.augment:Identity", "diffaugment": "tlgan.augment.diffaugment:DiffAugment"}
+    "augmentation",
+    {
+        "none": "tlgan.augment:Identity",
+        "diffaugment": Entry("tlgan.augment.diffaugment:DiffAugment", {"policy": ("color", "translation", "cutout")}),
+        "ada": Entry("tlgan.augment.ada:Ada", {"policy": ("blit", "geometry", "color"), "adaptive": True}),
+        "apa": Entry("tlgan.augment.apa:Apa", {"adaptive": True}),
+        "flips": Entry("tlgan.augment.flips:Flips", {"policy": ("xflip", "yflip")}),
+    },
 )
 SOURCES = Table(
     "data source",

@@ -147,12 +147,13 @@ def train(
 def _learner(
     recipe: Recipe, dataset: Dataset, parent: Path | None, world: World
 ) -> tuple[GanLearner, dict[str, Any] | None]:
+    classes = dataset.classes() if recipe.model.conditional else None
     if recipe.transfer is None:
-        G, D = build_pair(recipe.model, dataset.channels, recipe.train.seed)
+        G, D = build_pair(recipe.model, dataset.channels, recipe.train.seed, classes)
         _check_resolution(G, dataset)
         return GanLearner(recipe, G, D, world), None
     assert parent is not None, "a recipe with a transfer section starts from a parent"
-    start = start_from(parent, recipe, dataset.channels)
+    start = start_from(parent, recipe, dataset.channels, classes)
     _check_resolution(start.G, dataset)
     return GanLearner(recipe, start.G, start.D, world, start.G_ema), start.coverage.to_json()
 

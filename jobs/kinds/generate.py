@@ -26,7 +26,7 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
     job, dest = plan.job, plan.payload["dest"]
     assert isinstance(job, GenerateJob)
     g = load_generator(session.artifacts.pull(plan.payload["target"]))
-    write_images(g, dest, job.format, n=job.n, seed=job.seed, truncation=job.truncation)
+    write_images(g, dest, job.format, n=job.n, seed=job.seed, truncation=job.truncation, classes=job.classes)
     writer = EventWriter(session.artifacts.store, run.id, lambda event: session.hear(run.id, event))
     writer({"type": "written", "path": str(dest.absolute()), "images": job.n})
     writer.close()

@@ -49,6 +49,8 @@ def import_networks(
     G = networks["G_ema"]
     coverage = {which: len(network.state_dict()) for which, network in networks.items()}
     facts = {"resolution": G.config["resolution"], "channels": G.config["channels"], "imported": coverage}
+    if G.classes:
+        facts["classes"] = len(G.classes)
     facts["origin"] = origin.to_json(licence)
     with tempfile.TemporaryDirectory(prefix="tlgan-import-") as folder:
         _write(networks, Path(folder))

@@ -48,6 +48,10 @@ def generate(
             "--truncation", metavar="0..1", min=0.0, max=1.0, help="Below 1: more typical images, less variety."
         ),
     ] = 1.0,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="NAME", help="Of a conditional generator: what to draw. Repeatable, in turn."),
+    ] = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="PATH", help="File, or folder for png; default: by REF's name.")
     ] = None,
@@ -74,19 +78,24 @@ def generate(
 
     from jobs.images import write_images, write_strip
     from tlgan.artifact import load_generator
+    from tlgan.sampling import labels_of
 
     g = load_generator(model.path)
-    ends, count = n or ENDS, n or IMAGES
+    ends, count, named = n or ENDS, n or IMAGES, classes or []
+    labels_of(g, seed, 0, 1, named)  # refuses an unknown class before anything is drawn
     if interpolate is not None:
         count = (ends - 1) * interpolate + 1
     with ctx.progress(f"drawing {counted(count, 'image')}"):
         if interpolate is not None:
-            write_strip(g, dest, steps=interpolate, ends=ends, seed=seed, truncation=truncation)
+            write_strip(g, dest, steps=interpolate, ends=ends, seed=seed, truncation=truncation, classes=named)
         else:
-            write_images(g, dest, chosen, n=count, seed=seed, truncation=truncation)
+            write_images(g, dest, chosen, n=count, seed=seed, truncation=truncation, classes=named)
     path = str(dest.absolute())
     facts = {"path": path, "images": count, "format": "strip" if interpolate else chosen}
-    ctx.emit({**facts, "seed": seed, "truncation": truncation, "ref": model.ref, "digest": model.digest}, path)
+    ctx.emit(
+        {**facts, "seed": seed, "truncation": truncation, "classes": named, "ref": model.ref, "digest": model.digest},
+        path,
+    )
 
 
 def format_of(form: str | None, out: str | None, is_strip: bool) -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import chaos, cli, first_step, loop, ray_overhead, store_sharing, transfer
+from tests.bench import chaos, cli, first_step, loop, ray_overhead, store_sharing, styles, transfer
 from tests.bench.common import Result, options, show_all
 
-NAMES = ("cli", "loop", "ray_overhead", "first_step", "chaos", "store_sharing", "transfer")
+NAMES = ("cli", "loop", "ray_overhead", "first_step", "chaos", "store_sharing", "styles", "transfer")
 
 
 def run(name: str, quick: bool, store: str | None = None) -> Result:
@@ -18,7 +18,7 @@ def run(name: str, quick: bool, store: str | None = None) -> Result:
     if name == "transfer":
         return transfer.measure(quick, store)
     modules = {"cli": cli, "loop": loop, "ray_overhead": ray_overhead, "first_step": first_step, "chaos": chaos}
-    return {**modules, "store_sharing": store_sharing}[name].measure(quick)  # type: ignore[attr-defined]
+    return {**modules, "store_sharing": store_sharing, "styles": styles}[name].measure(quick)  # type: ignore[attr-defined]
 
 
 def main() -> int:

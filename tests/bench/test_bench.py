@@ -22,6 +22,7 @@ from tests.bench import (
     ray_overhead,
     store_sharing,
     store_speed,
+    styles,
     transfer,
 )
 from tests.bench.common import Result, Target
@@ -86,6 +87,12 @@ def test_table_aligns_numbers_to_the_right() -> None:
 
 def test_cli() -> None:
     check(cli.measure(quick=True), ["tlgan --help", "tlgan validate, ten mistakes"])
+
+
+def test_styles() -> None:
+    size = styles.Setting(threads=1, steps=2, rounds=1, batch=4, width=4, max_width=8)
+    result = styles.measure(quick=True, setting=size)
+    check(result, [styles.OURS, styles.BY_HAND])
 
 
 def test_loop() -> None:

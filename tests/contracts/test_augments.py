@@ -15,6 +15,11 @@ from tlgan.recipe import AugmentSpec
 AUGMENTS = list(registry.AUGMENTS)
 
 
+def always(name: str) -> AugmentSpec:
+    """The augmentation at its strongest."""
+    return AugmentSpec(name=name, p=1.0) if registry.AUGMENTS.facts(name).get("adaptive") else AugmentSpec(name=name)
+
+
 def images(count: int, channels: int = 3, side: int = 16, seed: int = 0) -> torch.Tensor:
     return torch.rand(count, channels, side, side, generator=generator(seed, "images")) * 2 - 1
 
@@ -26,7 +31,7 @@ def constant(value: float, count: int, effects: int) -> torch.Tensor:
 @pytest.mark.parametrize("name", AUGMENTS)
 class TestEveryAugmentation:
     def test_shape_and_dtype_stay(self, name: str) -> None:
-        augment = build_augment(AugmentSpec(name=name))
+        augment = build_augment(always(name))
         for channels in (1, 3):
             x = images(5, channels)
             y = augment(x, augment.draw(5, generator(0, "a")))
@@ -34,18 +39,19 @@ class TestEveryAugmentation:
             assert y.isfinite().all()
 
     def test_twice_differentiable(self, name: str) -> None:
-        augment = build_augment(AugmentSpec(name=name))
+        augment = build_augment(always(name))
         params = augment.draw(2, generator(1, "a"))
         x = images(2, 2, 6).double().requires_grad_(True)
         scale = torch.tensor(1.3, dtype=torch.double, requires_grad=True)
         assert torch.autograd.gradcheck(lambda x: augment(x, params), x)
+        assert torch.autograd.gradgradcheck(lambda x: augment(x, params).pow(3), x)
         (grad,) = torch.autograd.grad((scale * augment(x, params)).pow(3).sum(), x, create_graph=True)
         grad.square().sum().backward()
         assert scale.grad.abs() > 0
         assert x.grad.abs().sum() > 0
 
     def test_a_rank_does_to_its_rows_what_one_process_does(self, name: str) -> None:
-        augment = build_augment(AugmentSpec(name=name))
+        augment = build_augment(always(name))
         x = images(6)
         params = augment.draw(6, generator(2, "a"))
         whole = augment(x, params)
@@ -55,22 +61,22 @@ class TestEveryAugmentation:
             torch.testing.assert_close(own, world.slice(whole))
 
     def test_draws_are_a_function_of_the_generator(self, name: str) -> None:
-        augment = build_augment(AugmentSpec(name=name))
+        augment = build_augment(always(name))
         a, b = (augment.draw(4, generator(3, "a")) for _ in range(2))
         assert a.keys() == b.keys()
         assert all(torch.equal(a[key], b[key]) for key in a)
 
     def test_real_and_generated_images_undergo_the_same_distribution(self, name: str) -> None:
         """The same images as real ones and as generated ones: equal moments over many draws."""
-        augment = build_augment(AugmentSpec(name=name))
+        augment = build_augment(always(name))
         x = images(1).expand(4000, -1, -1, -1)
         means = []
         for which in ("augment/real", "augment/fake", "augment/g"):
             y = augment(x, augment.draw(len(x), generator(4, which)))
             means.append((y.mean((0, 1)), y.std((0, 1))))
         for mean, std in means[1:]:
-            torch.testing.assert_close(mean, means[0][0], atol=0.06, rtol=0)
-            torch.testing.assert_close(std, means[0][1], atol=0.06, rtol=0)
+            torch.testing.assert_close(mean, means[0][0], atol=0.08, rtol=0)
+            torch.testing.assert_close(std, means[0][1], atol=0.08, rtol=0)
 
 
 def test_color_in_the_middle_of_its_ranges_is_the_identity() -> None:

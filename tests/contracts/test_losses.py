@@ -35,7 +35,17 @@ FORMULAS: dict[str, tuple[Callable, Callable]] = {
     "least_squares": (lambda r, f: ((r - 1) ** 2).mean() / 2 + (f**2).mean() / 2, lambda f: ((f - 1) ** 2).mean() / 2),
     "hinge": (lambda r, f: np.maximum(0, 1 - r).mean() + np.maximum(0, 1 + f).mean(), lambda f: -f.mean()),
     "wasserstein": (lambda r, f: f.mean() - r.mean(), lambda f: -f.mean()),
+    "relativistic": (
+        lambda r, f: -np.log(sigmoid(r - f)).mean(),
+        lambda f, r=REAL: -np.log(sigmoid(f - r)).mean(),
+    ),
 }
+
+
+def g_loss(name: str, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """G's loss, for those that compare with real images too."""
+    loss = registry.LOSSES.load(name)()
+    return loss.g(fake, real) if loss.paired else loss.g(fake)
 
 
 def test_every_objective_has_its_formula_here() -> None:
@@ -58,7 +68,7 @@ def test_value_and_gradient(name: str) -> None:
     np.testing.assert_allclose(real.grad, numeric_gradient(lambda r: d(r, FAKE), REAL), atol=1e-8)
     np.testing.assert_allclose(fake.grad, numeric_gradient(lambda f: d(REAL, f), FAKE), atol=1e-8)
     fake.grad = None
-    value = loss.g(fake)
+    value = g_loss(name, fake, real.detach())
     value.backward()
     assert value.item() == pytest.approx(g(FAKE), rel=1e-9)
     np.testing.assert_allclose(fake.grad, numeric_gradient(g, FAKE), atol=1e-8)
@@ -68,7 +78,8 @@ def test_value_and_gradient(name: str) -> None:
 def test_large_logits_stay_finite(name: str) -> None:
     loss = registry.LOSSES.load(name)()
     x = torch.tensor([-1e4, 1e4], requires_grad=True)
-    (loss.d(x, x) + loss.g(x)).backward()
+    (loss.d(x, x) + g_loss(name, x, x)).backward()
+    (loss.d(x, x.flip(0)) + g_loss(name, x, x.flip(0))).backward()
     assert x.grad.isfinite().all()
 
 
@@ -81,8 +92,23 @@ def test_both_sides_pull_the_right_way(name: str) -> None:
     assert (real.grad < 0).all()
     assert (fake.grad > 0).all()
     fake.grad = None
-    loss.g(fake).backward()
+    g_loss(name, fake, real.detach()).backward()
     assert (fake.grad < 0).all()
+
+
+@pytest.mark.parametrize("name", list(registry.LOSSES))
+def test_a_relative_objective_sees_differences_only(name: str) -> None:
+    loss = registry.LOSSES.load(name)()
+    real, fake = torch.tensor(REAL), torch.tensor(FAKE)
+    moved = loss.d(real + 3, fake + 3)
+    assert bool(torch.isclose(moved, loss.d(real, fake))) == loss.relative
+
+
+def test_pairs_are_image_by_image() -> None:
+    """Not the mean of real against the mean of generated logits: another order of the images is another loss."""
+    loss = registry.LOSSES.load("relativistic")()
+    real, fake = torch.tensor(REAL), torch.tensor(FAKE)
+    assert loss.d(real, fake.flip(0)).item() != pytest.approx(loss.d(real, fake).item())
 
 
 def test_the_original_formula_saturates_and_the_practical_one_does_not() -> None:
@@ -124,6 +150,20 @@ def test_r1_of_a_linear_critic() -> None:
     assert value.item() == pytest.approx(gamma / 2 * critic.w.square().sum().item(), rel=1e-6)
     torch.testing.assert_close(critic.w.grad, gamma * critic.w.detach())
     assert torch.equal(critic.seen[0], images(1))  # real images only
+
+
+def test_r2_is_r1_at_generated_images() -> None:
+    critic, gamma = Linear(), 3.0
+    value = penalty("r2", gamma)(critic, images(1), images(2), torch.rand(4))
+    assert value.item() == pytest.approx(gamma / 2 * critic.w.square().sum().item(), rel=1e-6)
+    assert torch.equal(critic.seen[0], images(2))  # generated images only
+
+    def square(x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1).square().sum(1)
+
+    assert penalty("r2", 2.0)(square, images(1), images(2), torch.rand(4)) == penalty("r1", 2.0)(
+        square, images(2), images(1), torch.rand(4)
+    )
 
 
 def test_gradient_penalty_of_a_linear_critic() -> None:
@@ -197,7 +237,7 @@ def test_a_penalty_of_weight_zero_is_off() -> None:
 
 
 @pytest.mark.parametrize(
-    "loss", [{"r1": 1.0, "r1_interval": 1}, {"gp": 10.0}, {"r1": 1.0, "r1_interval": 1, "gp": 1.0}]
+    "loss", [{"r1": 1.0, "r1_interval": 1}, {"gp": 10.0}, {"r1": 1.0, "r1_interval": 1, "r2": 1.0}]
 )
 @pytest.mark.parametrize("arch", list(registry.ARCHS))
 def test_with_a_penalty_every_parameter_of_d_learns(arch: str, loss: dict) -> None:
@@ -237,6 +277,7 @@ def test_the_interval_counts_steps_of_d() -> None:
         calls.append(1)
         return original(*args)
 
+    counted.at = original.at
     term.penalty = counted
     rows = run_steps(learner, dataset(), 4)
     assert len(calls) == 6

@@ -29,6 +29,15 @@ def network(arch: str, side: int, role: str, *, channels: int = 3, seed: int = 0
     return G if role == "G" else D
 
 
+def awake(net):
+    """`net` with something in the parameters that are zero at the start and would close a path."""
+    rng = torch.Generator().manual_seed(5)
+    for p in net.parameters():
+        if p.dim() > 1 and not p.any():
+            p.data.normal_(0, 0.03, generator=rng)
+    return net
+
+
 def inputs(role: str, side: int, count: int = 2, channels: int = 3, seed: int = 1) -> torch.Tensor:
     rng = torch.Generator().manual_seed(seed)
     shape = (count, LATENT_DIM) if role == "G" else (count, channels, side, side)
@@ -41,7 +50,7 @@ def test_shapes_and_range(arch: str, side: int, channels: int) -> None:
     G, D = pair(arch, channels, resolution=side)
     images = G(inputs("G", side))
     assert images.shape == (2, channels, side, side)
-    if registry.ARCHS.facts(arch).get("styles"):  # not squashed
+    if registry.ARCHS.facts(arch).get("unbounded"):
         assert images.isfinite().all()
     else:
         assert images.abs().max() <= 1
@@ -67,7 +76,7 @@ def test_one_block_a_level_and_no_state_outside(arch: str, side: int, role: str)
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(("arch", "side", "spectral_norm"), NORMS)
 def test_backward_reaches_every_parameter(arch: str, side: int, role: str, spectral_norm: bool | None) -> None:
-    net = network(arch, side, role, spectral_norm=spectral_norm)
+    net = awake(network(arch, side, role, spectral_norm=spectral_norm))
     net(inputs(role, side, count=3)).square().sum().backward()
     unreached = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert unreached == []
@@ -113,13 +122,13 @@ def test_fresh_weights_are_a_function_of_the_seed(arch: str, side: int) -> None:
     other = [net.state_dict() for net in pair(arch, seed=6, resolution=side)]
     assert [differing(a, b) for a, b in zip(first, again, strict=True)] == [[], []]
     for a, b in zip(first, other, strict=True):
-        assert {name for name, value in a.items() if value.dim() > 1} <= set(differing(a, b))
+        assert {name for name, value in a.items() if value.dim() > 1 and value.any()} <= set(differing(a, b))
 
 
 @pytest.mark.parametrize(("arch", "side", "spectral_norm"), NORMS)
 def test_the_gradient_of_a_gradient_agrees_with_differences(arch: str, side: int, spectral_norm: bool | None) -> None:
-    D = network(arch, side, "D", spectral_norm=spectral_norm).double().eval()
-    for p in D.parameters():
+    D = awake(network(arch, side, "D", spectral_norm=spectral_norm)).double().eval()
+    for p in D.parameters() if arch != "r3gan" else ():  # which has many layers and no normalisation
         p.data.mul_(3.0)  # away from the flat start of DCGAN's small weights
     x = inputs("D", side).double()
 
@@ -133,7 +142,7 @@ def test_the_gradient_of_a_gradient_agrees_with_differences(arch: str, side: int
     rng = torch.Generator().manual_seed(0)
     directions = [torch.randn(p.shape, generator=rng, dtype=torch.double) for p in params]
     expected = sum((p.grad * d).sum() for p, d in zip(params, directions, strict=True))
-    step, values = 1e-7, []
+    step, values = 1e-9 if arch == "r3gan" else 1e-7, []  # a deep network has many kinks to step over
     for sign in (1, -1):
         for p, d in zip(params, directions, strict=True):
             p.data.add_(d, alpha=sign * step)

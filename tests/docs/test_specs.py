@@ -17,6 +17,9 @@ SHORT = {
     "classifier": ["train.kimg=2", "model.width=8"],
     "pretrain": [*TRAIN, "model.width=8", "data.limit=1000", "resources.workers=0", "evaluation.samples=64"],
     "pretrain-stylegan2": [*TRAIN, "model.width=8", "model.max_width=16", "data.limit=1000", "evaluation.samples=64"],
+    "pretrain-r3gan": [*TRAIN, "model.width=8", "model.max_width=16", "data.limit=1000", "evaluation.samples=64"],
+    "pretrain-conditional": [*TRAIN, "model.width=8", "evaluation.samples=64"],
+    "finetune-ada": [*TRAIN, "evaluation.samples=64"],
     "finetune": [*TRAIN, "evaluation.samples=64"],
     "sweep": ["base.train.kimg=0.5", "base.evaluation.samples=64", "search.trials=2", "early_stop.grace_kimg=0.2"],
     "sweep-methods": ["base.train.kimg=0.5", "base.evaluation.samples=64", "search.trials=2", "finalists=1"],
@@ -53,5 +56,9 @@ def test_each_spec_runs(shared_ray: Any, workdir: Path, capsys: pytest.CaptureFi
         assert record["kind"] == name.partition("-")[0]
     assert main(["artifact", "ls", "--json"]) == 0
     names = {row["name"] for row in json.loads(capsys.readouterr().out)}
-    assert names == {"glyph-features", "glyphs32", "glyphs32-stylegan2", "digits32"}
+    trained = {"glyphs32", "glyphs32-stylegan2", "glyphs32-r3gan", "digits32", "digits32-ada", "digits32-classes"}
+    assert names == {"glyph-features", *trained}
+    assert main(["generate", "digits32-classes:latest", "--class", "7", "--out", "sevens.npz", "--n", "3"]) == 0
+    assert main(["generate", "digits32-classes:latest", "--class", "x"]) == 2
+    assert 'there is no class "x"; expected one of: 0, 1, 2' in capsys.readouterr().err
     assert Path("four.png").is_file()

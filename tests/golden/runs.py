@@ -32,6 +32,11 @@ CASES: dict[str, dict[str, Any]] = {
         "transfer": {"method": "freeze", "freeze_d": 2, "freeze_g": 1},
         "augment": {"name": "diffaugment"},
     },
+    "r3gan, relativistic, r1 and r2, ada": {
+        "model": {"arch": "r3gan", "max_width": 16, "depth": 1},
+        "loss": {"name": "relativistic", "r1": 0.5, "r1_interval": 2, "r2": 0.5, "r2_interval": 2},
+        "augment": {"name": "ada", "p": 0.5, "speed_kimg": 0.5},
+    },
     "resnet, scale_shift, least squares": {
         "model": {"arch": "resnet"},
         "loss": {"name": "least_squares"},

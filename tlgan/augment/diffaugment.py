@@ -17,8 +17,11 @@ HOLE = 1 / 2  # side of the cutout, as a share of the side
 
 
 class DiffAugment:
+    strength = None
+    through_penalties = False
+
     def __init__(self, spec: AugmentSpec) -> None:
-        self.policy = list(spec.policy)
+        self.policy = list(spec.policy or EFFECTS)
 
     def draw(self, count: int, rng: torch.Generator) -> Params:
         """Uniform numbers in [0, 1) for each effect of the policy."""

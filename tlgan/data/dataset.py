@@ -19,7 +19,7 @@ from tlgan.data.cache import Rows, cached, code_digest, content_digest
 from tlgan.data.image import to_channels
 from tlgan.data.select import class_ids, select
 from tlgan.data.source import BrokenImage, Int64Array, Source, TooSmall, UInt8Array, open_source
-from tlgan.errors import DataError, IntegrityError
+from tlgan.errors import DataError, IntegrityError, SpecError
 from tlgan.recipe import DataSpec, digest_of
 from tlgan.shapes import Resolution, resolution_of, sides, text
 
@@ -64,6 +64,22 @@ class Dataset:
     @property
     def channels(self) -> int:
         return int(self.images.shape[1])
+
+    def classes(self) -> dict[str, int]:
+        """Images of each class, for a conditional training. Raises `SpecError` when an image has none, or all have the same."""
+        missing = int((self.labels < 0).sum())
+        if missing:
+            raise SpecError(
+                f"model.conditional: every image needs a label; {missing} of {len(self)} have none",
+                hint="use a source with labels (subfolders or a CSV for `folder`)",
+            )
+        if len(self.label_names) < 2:
+            raise SpecError(
+                f"model.conditional: expected images of at least 2 labels, received {len(self.label_names)}",
+                hint="leave model.conditional out",
+            )
+        counts = np.bincount(self.labels, minlength=len(self.label_names))
+        return {name: int(count) for name, count in zip(self.label_names, counts, strict=True)}
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def recipe_for(G: Network) -> dict[str, Any]:
     from tlgan.recipe import LossSpec, ModelSpec
 
     options = {name: value for name, value in G.config.items() if name in ModelSpec.model_fields}
-    model = ModelSpec.model_validate({"arch": G.arch, **options})
+    model = ModelSpec.model_validate({"arch": G.arch, "conditional": bool(G.classes), **options})
     loss = LossSpec(name="nonsaturating", r1=round(R1_PER_PIXEL * G.config["resolution"] ** 2, 6))
     return {"model": model.model_dump(mode="json"), "loss": loss.model_dump(mode="json")}
 

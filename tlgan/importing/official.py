@@ -1,4 +1,7 @@
-"""The pickles of the StyleGAN2-ADA and StyleGAN3 repositories (stylegan2 networks): `{"G": ..., "D": ..., "G_ema": ...}`."""
+"""The pickles of the StyleGAN2-ADA and StyleGAN3 repositories (stylegan2 networks): `{"G": ..., "D": ..., "G_ema": ...}`.
+
+Conditional ones too, whose classes have no names there: they are called 0, 1, 2, ... D may be the residual one or the plain one.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ G_NAMES: list[tuple[str, str | None]] = [
     ("mapping.fc{}.weight", "blocks.mapping.layers.{}.weight"),
     ("mapping.fc{}.bias", "blocks.mapping.layers.{}.bias"),
     ("mapping.w_avg", "blocks.mapping.average"),
+    ("mapping.embed.weight", "blocks.mapping.embed.weight"),
+    ("mapping.embed.bias", "blocks.mapping.embed.bias"),
     ("synthesis.b{}.const", "blocks.b{}.const"),
     ("synthesis.b{}.resample_filter", None),
     ("synthesis.b{}.conv{}.resample_filter", None),
@@ -40,6 +45,8 @@ D_NAMES: list[tuple[str, str | None]] = [
     *((f"b4.conv.{part}", f"blocks.b4.conv.{part}") for part in ("weight", "bias")),
     *((f"b4.fc.{part}", f"blocks.b4.dense.{part}") for part in ("weight", "bias")),
     *((f"b4.out.{part}", f"blocks.b4.out.{part}") for part in ("weight", "bias")),
+    *((f"mapping.fc{{}}.{part}", f"blocks.b4.mapping.layers.{{}}.{part}") for part in ("weight", "bias")),
+    *((f"mapping.embed.{part}", f"blocks.b4.mapping.embed.{part}") for part in ("weight", "bias")),
 ]
 
 
@@ -57,10 +64,6 @@ def read(path: Path) -> dict[str, Network]:
 
 def _generator(given: Inert, what: str) -> Generator:
     theirs = given.tensors()
-    if any(name.startswith("mapping.embed") for name in theirs):
-        raise IntegrityError(
-            f"{what} is conditional, it has a mapping.embed", hint="only networks without labels are read"
-        )
     _check_filters(theirs, what)
     tensors, unknown = renamed(theirs, G_NAMES)
     _check_names(unknown, what)
@@ -72,16 +75,19 @@ def _generator(given: Inert, what: str) -> Generator:
             f"{what} has no mapping network or no levels", hint="expected StyleGAN2 with a skip generator"
         )
     _check_mapping(given, layers, what)
+    conditional = _classes(tensors, "blocks.mapping.embed.weight")
+    style_dim = tensors["blocks.mapping.average"].numel()
     at = {size: tensors[f"blocks.b{size}.to_image.weight"] for size in sizes}
     G = Generator(
         resolution=sizes[-1],
         channels=at[sizes[-1]].shape[0],
         width=at[sizes[-1]].shape[1],
-        latent_dim=tensors["blocks.mapping.layers.0.weight"].shape[1],
-        style_dim=tensors["blocks.mapping.average"].numel(),
+        latent_dim=tensors["blocks.mapping.layers.0.weight"].shape[1] - (style_dim if conditional else 0),
+        style_dim=style_dim,
         max_width=max(weight.shape[1] for weight in at.values()),
         mapping_layers=layers,
         clamp=_clamp(given.at("synthesis.b4.conv1")),
+        **conditional,
     )
     _check_widths(G, what)
     fill(G, tensors, what)
@@ -90,33 +96,42 @@ def _generator(given: Inert, what: str) -> Generator:
 
 def _discriminator(given: Inert, what: str) -> Discriminator:
     theirs = given.tensors()
-    if any(name.startswith("mapping.") for name in theirs):
-        raise IntegrityError(
-            f"{what} is conditional, it has a mapping network", hint="only networks without labels are read"
-        )
     _check_filters(theirs, what)
     tensors, unknown = renamed(theirs, D_NAMES)
     _check_names(unknown, what)
     sizes = sorted(int(name.split(".")[1][1:]) for name in tensors if name.endswith(".conv0.weight"))
     reads = tensors.get(f"blocks.b{sizes[-1]}.from_image.weight") if sizes else None
     if reads is None or "blocks.b4.conv.bias" not in tensors:
-        raise IntegrityError(
-            f"{what} reads no image or has no head", hint="expected StyleGAN2's residual discriminator"
-        )
+        raise IntegrityError(f"{what} reads no image or has no head", hint="expected StyleGAN2's discriminator")
+    conditional = _classes(tensors, "blocks.b4.mapping.embed.weight")
+    if conditional:
+        layers = sum("b4.mapping.layers." in name and name.endswith(".weight") for name in tensors)
+        _check_mapping(given, layers, what)
+        conditional["mapping_layers"] = layers
     D = Discriminator(
         resolution=sizes[-1],
         channels=reads.shape[1],
         width=reads.shape[0],
         max_width=max(reads.shape[0], tensors["blocks.b4.conv.bias"].numel()),
         clamp=_clamp(given.at("b4.conv")),
+        residual=f"blocks.b{sizes[-1]}.skip.weight" in tensors,
+        **conditional,
     )
     fill(D, tensors, what)
     return D.eval().requires_grad_(False)
 
 
+def _classes(tensors: dict[str, torch.Tensor], table: str) -> dict[str, Any]:
+    """Keywords of a conditional network, whose table of classes is turned to have a row a class; empty for another."""
+    if table not in tensors:
+        return {}
+    tensors[table] = tensors[table].t()
+    return {"classes": [str(number) for number in range(len(tensors[table]))]}
+
+
 def _check_names(unknown: list[str], what: str) -> None:
     if unknown:
-        hint = "expected the skip generator and the residual discriminator of StyleGAN2, without labels"
+        hint = "expected the skip generator and the residual or the plain discriminator of StyleGAN2"
         raise IntegrityError(f"{what} has {len(unknown)} tensors that are not known, {unknown[0]} for one", hint=hint)
 
 

@@ -2,7 +2,8 @@
 
 How a step saves work, numbers unchanged: generated images are made once and serve both phases (as in the DCGAN paper's loop);
 D sees real and generated images in one pass; in the G phase D's weights take no gradients; penalties are lazy.
-Penalties are taken at the images as D saw them, augmented, and with respect to those.
+Penalties are taken at the images as D saw them, augmented, and with respect to those, unless the augmentation says otherwise.
+A conditional G draws images of the real batch's classes.
 
 What is added to the two adversarial losses are `terms`; what trains when, and from which latents, is the transfer `method`'s.
 """
@@ -13,16 +14,18 @@ import gc
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from tlgan import registry
 from tlgan.augment import Params, build_augment
+from tlgan.augment.apa import Apa
 from tlgan.data.loader import Batch
 from tlgan.distributed import World
 from tlgan.ema import Ema
 from tlgan.learners.optimisers import adam, frozen, load_optimiser_state, optimiser_state, train_mode
 from tlgan.learners.styles import path_length_of, style_inputs
-from tlgan.learners.terms import Terms, View
+from tlgan.learners.terms import Critic, Terms, View
 from tlgan.losses.lecam import lecam_of
 from tlgan.losses.penalties import penalties_of
 from tlgan.models.blocks import Network, channels_last
@@ -92,7 +95,7 @@ class GanLearner:
             last = k == len(batches) - 1
             wanted = self.terms.taps("G", index, "G") if last else []
             with torch.set_grad_enabled(last), tapped(self.G, wanted) as seen:
-                z, inputs = self._latents(critic_step, len(batch.images))
+                z, inputs = self._latents(critic_step, batch)
                 fake = self._fake(z, inputs)
             made = {"G": self.G, "D": self.D, "real": batch.images, "z": z, "inputs": inputs}
             stats |= self._d_phase({**made, "fake": fake.detach(), "step": critic_step})
@@ -100,11 +103,14 @@ class GanLearner:
         self.ema.update(self.G, nimg, per_step)
         return stats
 
-    def _latents(self, critic_step: int, count: int) -> tuple[Tensor, dict[str, Any]]:
-        """This rank's latents `[count, latent_dim]`, and what else the generator takes."""
+    def _latents(self, critic_step: int, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
+        """This rank's latents `[N, latent_dim]`, and what else the generator takes."""
+        count = len(batch.images)
         rng = generator(self.recipe.train.seed, "z", critic_step)
         z = torch.randn(count * self.world.size, self.G.latent_dim, generator=rng)
         inputs = style_inputs(self.G, self.recipe, self.world, critic_step, count)
+        if self.G.classes:
+            inputs["labels"] = batch.labels
         z = self.world.slice(z).to(self.world.device)
         return self.method.latents(z, inputs, critic_step, self.world)
 
@@ -113,34 +119,76 @@ class GanLearner:
             return self._ddp_G(z, **inputs).float()
 
     def _d_phase(self, made: dict[str, Any]) -> dict[str, Tensor]:
-        real, fake, step = made["real"], made["fake"], made["step"]
-        draws = [self._draw(which, step, len(real)) for which in ("real", "fake")]
-        real, fake = self.augment(real, draws[0]), self.augment(fake, draws[1])
+        fake, step = made["fake"], made["step"]
+        draws = [self._draw(which, step, len(fake)) for which in ("real", "fake")]
+        made["real"] = self._deceived(made["real"], made["inputs"], draws[0], step)
+        real, fake = self.augment(made["real"], draws[0]), self.augment(fake, draws[1])
         both = channels_last(torch.cat([real, fake]))
+        labels = made["inputs"].get("labels")
         with self._autocast(), tapped(self.D, self.terms.taps("D", step, "D")) as seen:
-            parts = {"parts": 2} if self.D.looks_at_batch else {}
-            logits_real, logits_fake = self._ddp_D(both, **parts).float().chunk(2)
+            logits_real, logits_fake = _judge(self._ddp_D, both, labels, parts=2).float().chunk(2)
         rows = self.method.rows
         shown = {"shown_real": real, "shown_fake": fake}
         shown |= {"logits_real": logits_real[rows], "logits_fake": logits_fake[rows]}
-        view = View(**made, **shown, features=_features(D=seen))
+        view = View(**made, **shown, features=_features(D=seen), critic=self._critic(labels), show=self._show(draws))
         base = self.loss.d(view.logits_real, view.logits_fake)
         loss, terms = self.terms.add(base, "D", view)
         self._descend("D", loss)
+        terms |= self._adapt(view.logits_real, view.logits_fake, step)
         stats = {"loss_d": base, "logits_real": logits_real.mean(), "logits_fake": logits_fake.mean(), **terms}
         return {name: value.detach() for name, value in stats.items()}
 
     def _g_phase(self, made: dict[str, Any], of_G: dict[str, Tensor]) -> dict[str, Tensor]:
-        fake, step = made["fake"], made["step"]
-        with frozen(self.D), self._autocast(), tapped(self.D, self.terms.taps("G", step, "D")) as seen:
-            shown = self.augment(fake, self._draw("g", step, len(fake)))
-            logits = self.D(channels_last(shown)).float()[self.method.rows]
-        base = self.loss.g(logits)
-        view = View(**made, shown_fake=shown, logits_fake=logits, features=_features(G=of_G, D=seen))
+        fake, step, labels = made["fake"], made["step"], made["inputs"].get("labels")
+        others: dict[str, Tensor] = {}
+        with frozen(self.D), self._autocast():
+            if self.loss.paired:
+                others = self._judged_real(made["real"], labels, step)
+            with tapped(self.D, self.terms.taps("G", step, "D")) as seen:
+                shown = self.augment(fake, self._draw("g", step, len(fake)))
+                logits = _judge(self.D, channels_last(shown), labels).float()[self.method.rows]
+        base = self.loss.g(logits, others["logits_real"]) if self.loss.paired else self.loss.g(logits)
+        shows = {"shown_fake": shown, "logits_fake": logits, **others, "critic": self._critic(labels)}
         with frozen(self.D):
-            loss, terms = self.terms.add(base, "G", view)
+            loss, terms = self.terms.add(base, "G", View(**made, **shows, features=_features(G=of_G, D=seen)))
         self._descend("G", loss)
         return {name: value.detach() for name, value in {"loss_g": base, **terms}.items()}
+
+    @torch.no_grad()
+    def _judged_real(self, real: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
+        """Real images as D sees them in the G phase, and their logits: generated ones are compared with them."""
+        shown = self.augment(real, self._draw("g/real", step, len(real)))
+        logits = _judge(self.D, channels_last(shown), labels).float()[self.method.rows]
+        return {"shown_real": shown, "logits_real": logits}
+
+    @torch.no_grad()
+    def _deceived(self, real: Tensor, inputs: dict[str, Any], params: Params, step: int) -> Tensor:
+        """`real`, with generated images in place of some where the augmentation wants that; from latents of their own."""
+        if not isinstance(self.augment, Apa) or not self.augment.deceives:
+            return real
+        rng = generator(self.recipe.train.seed, "pseudo", step)
+        z = self.world.slice(torch.randn(len(real) * self.world.size, self.G.latent_dim, generator=rng))
+        with self._autocast():
+            return self.augment.deceive(real, self.G(z.to(real.device), **inputs).float(), params)
+
+    def _adapt(self, real: Tensor, fake: Tensor, step: int) -> dict[str, Tensor]:
+        """Tells an adaptive augmentation what D makes of real images. Where only differences of logits count, of a difference."""
+        if self.augment.strength is None:
+            return {}
+        signs = real - fake if self.loss.relative else real
+        self.augment.strength.observe(signs, step, self.world)
+        return {"augment_p": self.augment.strength.p, "sign_real": signs.sign().mean()}
+
+    def _critic(self, labels: Tensor | None) -> Critic:
+        return lambda x_nchw: _judge(self.D, x_nchw, labels)
+
+    def _show(self, draws: list[Params]) -> dict[str, Critic]:
+        if not self.augment.through_penalties:
+            return {}
+        return {
+            "real": lambda x_nchw: channels_last(self.augment(x_nchw, draws[0])),
+            "fake": lambda x_nchw: channels_last(self.augment(x_nchw, draws[1])),
+        }
 
     def _descend(self, which: str, loss: Tensor) -> None:
         self.optimisers[which].zero_grad(set_to_none=True)
@@ -162,6 +210,8 @@ class GanLearner:
         for which, optimiser in self.optimisers.items():
             state[f"opt_{which}"] = optimiser_state(optimiser, self.networks[which])
         state |= self.terms.state_dict()
+        if self.augment.strength is not None:
+            state["augment"] = self.augment.strength.state_dict()
         if self.method.staged:
             state["transfer"] = {"stage": torch.tensor(self.stage)}
         return state
@@ -174,6 +224,17 @@ class GanLearner:
         for which, optimiser in self.optimisers.items():
             load_optimiser_state(optimiser, self.networks[which], state[f"opt_{which}"])
         self.terms.load_state_dict(state)
+        if self.augment.strength is not None and "augment" in state:  # an adopted checkpoint may be of another recipe
+            self.augment.strength.load_state_dict(state["augment"])
+
+
+def _judge(D: nn.Module, x_nchw: Tensor, labels: Tensor | None, parts: int = 1) -> Tensor:
+    """D's logits for `parts` batches of images, one after the other, all with the classes `labels`; None without classes."""
+    network = D.module if isinstance(D, DistributedDataParallel) else D
+    inputs: dict[str, Any] = {"parts": parts} if network.looks_at_batch else {}
+    if labels is not None:
+        inputs["labels"] = labels.repeat(parts)
+    return D(x_nchw, **inputs)
 
 
 def _features(**seen: dict[str, Tensor]) -> dict[str, Tensor]:

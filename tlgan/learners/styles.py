@@ -58,8 +58,9 @@ class PathLength(Term):
     def __call__(self, view: View) -> Tensor:
         # the same rows, however they are spread over workers
         z, noise = view.z[::PATH_SHARE], [plane[::PATH_SHARE] for plane in view.inputs["noise"]]
+        labels = view.inputs.get("labels")
         with torch.autocast(z.device.type, enabled=False):
-            styles = view.G.styles(z)
+            styles = view.G.styles(z, labels=None if labels is None else labels[::PATH_SHARE])
             images = view.G.synthesise(styles, noise)
             rng = generator(self.seed, "path length", view.step)
             total = torch.randn(len(images) * self.world.size, *images.shape[1:], generator=rng)

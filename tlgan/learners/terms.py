@@ -6,13 +6,15 @@ is made here, in `Terms.add`, and nowhere else; statistics show the value before
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from tlgan.models.blocks import Network
+
+Critic = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,9 @@ class View:
     and `shown_real` and `logits_real` are None unless the loss compares real and generated logits. `features`: outputs of
     the blocks that `taps` of the terms name, keyed `"G.b8"`; D's have the rows of real images first, then of generated ones.
     Logits are those that the adversarial loss is about, which may be of some rows only (`Method.rows`).
+
+    `critic`: D for as many images as `real` has, with their labels where it is conditional; None stands for D itself.
+    `show`: for augmentations that penalties are taken through, what they did to the images, "real" and "fake".
     """
 
     step: int
@@ -37,6 +42,8 @@ class View:
     shown_real: Tensor | None = None
     logits_real: Tensor | None = None
     features: dict[str, Tensor] = field(default_factory=dict)
+    critic: Critic | None = None
+    show: Mapping[str, Critic] = field(default_factory=dict)
 
 
 class Term:

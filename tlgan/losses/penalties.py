@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -10,12 +9,10 @@ from torch import Tensor
 
 from tlgan import registry
 from tlgan.distributed import World
-from tlgan.learners.terms import Term, View
+from tlgan.learners.terms import Critic, Term, View
 from tlgan.models.blocks import channels_last
 from tlgan.random import generator
 from tlgan.recipe import Recipe
-
-Critic = Callable[[Tensor], Tensor]
 
 
 def gradients(critic: Critic, x_nchw: Tensor) -> Tensor:
@@ -30,7 +27,7 @@ def gradients(critic: Critic, x_nchw: Tensor) -> Tensor:
 class R1:
     """Mescheder, Geiger, Nowozin 2018: gamma/2 * E |grad D(real)|^2."""
 
-    name = "r1"
+    name, at = "r1", "real"
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
@@ -40,10 +37,23 @@ class R1:
         return penalty * (self.weight / 2)
 
 
+class R2:
+    """R1 at generated images: gamma/2 * E |grad D(fake)|^2 (Mescheder et al. 2018; Huang et al. 2024, R3GAN)."""
+
+    name, at = "r2", "fake"
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+
+    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+        penalty = gradients(critic, fake).square().sum((1, 2, 3)).mean()
+        return penalty * (self.weight / 2)
+
+
 class WganGp:
     """Gulrajani et al. 2017: lambda * E (|grad D(x)| - 1)^2 at random points between real and fake images."""
 
-    name = "wgan_gp"
+    name, at = "wgan_gp", "between"
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
@@ -55,9 +65,13 @@ class WganGp:
 
 
 class Penalty(Protocol):
-    """A function of the critic, of the images it saw and of uniform numbers `[N]` in [0, 1)."""
+    """A function of the critic, of the images it saw and of uniform numbers `[N]` in [0, 1).
+
+    `at`: which images it is taken at, "real", "fake" or "between" them.
+    """
 
     name: str
+    at: str
     weight: float
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor: ...
@@ -74,7 +88,10 @@ class PenaltyTerm(Term):
         assert view.shown_real is not None
         rng = generator(self.seed, self.name, view.step)
         mix = self.world.slice(torch.rand(len(view.real) * self.world.size, generator=rng)).to(view.real.device)
-        return self.penalty(view.D, view.shown_real, view.shown_fake, mix)
+        critic, show = view.critic or view.D, view.show.get(self.penalty.at)
+        if show is None:
+            return self.penalty(critic, view.shown_real, view.shown_fake, mix)
+        return self.penalty(lambda x_nchw: critic(show(x_nchw)), view.real, view.fake, mix)
 
 
 def penalties_of(recipe: Recipe, world: World) -> list[PenaltyTerm]:

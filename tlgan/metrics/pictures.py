@@ -16,7 +16,7 @@ from tlgan.errors import DataError
 from tlgan.metrics.features import CHUNK, check_images, rechunk
 from tlgan.models.blocks import Network
 from tlgan.random import latents
-from tlgan.sampling import draw
+from tlgan.sampling import draw, labels_of
 
 if TYPE_CHECKING:
     from tlgan.data.dataset import Dataset
@@ -52,7 +52,7 @@ class Generated:
 
     def block(self, number: int) -> Tensor | None:
         z = self.latents(number)
-        return None if z is None else draw(self.g, z)
+        return None if z is None else draw(self.g, z, labels=labels_of(self.g, self.seed, number * CHUNK, len(z)))
 
 
 class Stored:

@@ -15,15 +15,29 @@ from tlgan.random import generator
 from tlgan.recipe import ModelSpec
 
 
-def build_pair(spec: ModelSpec, channels: int, seed: int) -> tuple[Network, Network]:
-    """A freshly initialised (G, D), a function of `seed` alone; the global generator is left as it was."""
+def build_pair(
+    spec: ModelSpec, channels: int, seed: int, classes: dict[str, int] | None = None
+) -> tuple[Network, Network]:
+    """A freshly initialised (G, D), a function of `seed` alone; the global generator is left as it was.
+
+    `classes`: the number of images of each, for a conditional pair.
+    """
     build = registry.ARCHS.load(spec.arch)
     common: dict[str, Any] = {"resolution": spec.resolution, "channels": channels, "width": spec.width}
+    if spec.conditional:
+        assert classes, "a conditional pair is built for classes"
+        common |= {"classes": list(classes), "class_counts": list(classes.values())}
     G, D = {"latent_dim": spec.latent_dim}, {}
     options = registry.ARCHS.facts(spec.arch)["options"]
     if "spectral_norm" in options:
         D["spectral_norm"] = spec.spectral_norm is not False
-    for name, owners in (("style_dim", (G,)), ("mapping_layers", (G,)), ("max_width", (G, D))):
+    mappings = (G, D) if spec.conditional else (G,)
+    for name, owners in (
+        ("style_dim", (G,)),
+        ("mapping_layers", mappings),
+        ("max_width", (G, D)),
+        ("depth", (G, D)),
+    ):
         for owner in owners if (value := getattr(spec, name)) is not None else ():
             owner[name] = value
     with seeded(seed):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils import parametrizations
 
+from tlgan.errors import SpecError
 from tlgan.shapes import Resolution, longer
 
 
@@ -49,6 +50,7 @@ def channels_last(x_nchw: Tensor) -> Tensor:
 class Network(nn.Module):
     """What every network offers. `latent_dim` is a generator's.
 
+    Conditional networks have `classes` and `class_counts` (images of each in training) in `config`, and take `labels` int64 `[N]`.
     `looks_at_batch`: a discriminator whose logits depend on the other images; it takes `parts`, the number of batches that
     its input is the concatenation of. `equalised`: weights are scaled by their number of inputs as they are used.
     """
@@ -61,9 +63,28 @@ class Network(nn.Module):
     looks_at_batch = False
     equalised = False
 
-    def truncated(self, z: Tensor, truncation: float) -> Tensor:
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes that a conditional network knows; empty for others."""
+        return list(self.config.get("classes", []))
+
+    def truncated(self, z: Tensor, truncation: float, labels: Tensor | None = None) -> Tensor:
         """Images of latents `[N, latent_dim]` drawn towards their mean, zero."""
-        return self(z * truncation)
+        return self(z * truncation, labels=labels)
+
+    def describe_classes(self, classes: list[str] | None, class_counts: list[int] | None) -> int:
+        """Notes the classes in `config`, and how many there are: 0 makes the network unconditional."""
+        if classes:
+            counts = [1] * len(classes) if class_counts is None else class_counts
+            self.config |= {"classes": list(classes), "class_counts": list(counts)}
+        return len(classes or [])
+
+    def check_labels(self, labels: Tensor | None) -> None:
+        """A conditional network takes labels and another doesn't. Raises `SpecError`."""
+        if (labels is None) != (not self.classes):
+            expected = "labels [N], for it is conditional" if self.classes else "no labels, for it is not conditional"
+            received = "none" if labels is None else f"labels {list(labels.shape)}"
+            raise SpecError(f"{self.arch} {self.role}: expected {expected}; received {received}")
 
 
 class BatchNorm2d(nn.BatchNorm2d):

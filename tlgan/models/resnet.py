@@ -2,6 +2,7 @@
 
 Departures: batch norm in G uses the global batch; G starts from a linear layer inside its first block `b4`; convolutions
 whose bias the next batch norm would subtract have none, for Adam would make a random walk of its rounding errors.
+With classes (Miyato, Koyama 2018), batch norms in G's blocks are conditional and D projects its features on the class.
 """
 
 from __future__ import annotations
@@ -10,22 +11,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tlgan.models.blocks import BatchNorm2d, Network, level_widths, spectral
+from tlgan.models.labels import Projection, batch_norm, normed
 from tlgan.shapes import Resolution, base_of, longer
 
 
 class UpBlock(nn.Module):
     """BN-ReLU-upsample-conv-BN-ReLU-conv with an upsampled 1x1 shortcut. `[N, i, s, s] -> [N, o, 2s, 2s]`"""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, classes: int) -> None:
         super().__init__()
-        self.norm1, self.norm2 = BatchNorm2d(inputs), BatchNorm2d(outputs)
+        self.norm1, self.norm2 = batch_norm(inputs, classes), batch_norm(outputs, classes)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.interpolate(F.relu(self.norm1(x)), scale_factor=2))
-        h = self.conv2(F.relu(self.norm2(h)))
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        h = self.conv1(F.interpolate(F.relu(normed(self.norm1, x, labels)), scale_factor=2))
+        h = self.conv2(F.relu(normed(self.norm2, h, labels)))
         return h + F.interpolate(self.skip(x), scale_factor=2)
 
 
@@ -44,24 +46,45 @@ class Generator(Network):
 
     arch, role = "resnet", "G"
 
-    def __init__(self, *, resolution: Resolution, channels: int, width: int, latent_dim: int) -> None:
+    def __init__(
+        self,
+        *,
+        resolution: Resolution,
+        channels: int,
+        width: int,
+        latent_dim: int,
+        classes: list[str] | None = None,
+        class_counts: list[int] | None = None,
+    ) -> None:
         super().__init__()
         self.config = {"resolution": resolution, "channels": channels, "width": width, "latent_dim": latent_dim}
+        known = self.describe_classes(classes, class_counts)
         self.latent_dim = latent_dim
         widths = level_widths(resolution, width)
         sizes = list(widths)
         self.blocks = nn.ModuleDict({"b4": FromLatent(latent_dim, widths[4], base_of(resolution))})
         for size in sizes[1:]:
-            self.blocks[f"b{size}"] = UpBlock(widths[size // 2], widths[size])
+            self.blocks[f"b{size}"] = UpBlock(widths[size // 2], widths[size], known)
         top = widths[sizes[-1]]
         to_image = [BatchNorm2d(top), nn.ReLU(inplace=True), nn.Conv2d(top, channels, 3, padding=1), nn.Tanh()]
-        self.blocks[f"b{longer(resolution)}"] = nn.Sequential(UpBlock(top, top), *to_image)
+        self.blocks[f"b{longer(resolution)}"] = LastBlock(UpBlock(top, top, known), *to_image)
         self.apply(initialise)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        self.check_labels(labels)
         x = z
-        for block in self.blocks.values():
-            x = block(x)
+        for name, block in self.blocks.items():
+            x = block(x) if name == "b4" else block(x, labels)
+        return x
+
+
+class LastBlock(nn.Sequential):
+    """The last block of G: an `UpBlock`, which may take labels, and what makes an image of it."""
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        x = self[0](x, labels)
+        for layer in self[1:]:
+            x = layer(x)
         return x
 
 
@@ -87,17 +110,20 @@ class DownBlock(nn.Module):
 
 
 class Head(nn.Module):
-    """A residual block at 4 px, summed over positions, to one logit."""
+    """A residual block at 4 px, summed over positions, to one logit; with classes, by projection too. `[N, C, 4, 4] -> [N]`"""
 
-    def __init__(self, inputs: int, sn: bool) -> None:
+    def __init__(self, inputs: int, sn: bool, classes: int) -> None:
         super().__init__()
         self.block = DownBlock(inputs, inputs, down=False, first=False, sn=sn)
         self.linear = nn.Linear(inputs, 1)
         initialise(self.linear)
         spectral(self.linear, sn)
+        self.project = Projection(classes, inputs, spectral_norm=sn) if classes else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(F.relu(self.block(x)).sum((2, 3)))
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        features = F.relu(self.block(x)).sum((2, 3))
+        logits = self.linear(features).flatten()
+        return logits if self.project is None else logits + self.project(features, labels)
 
 
 class Discriminator(Network):
@@ -105,9 +131,19 @@ class Discriminator(Network):
 
     arch, role = "resnet", "D"
 
-    def __init__(self, *, resolution: Resolution, channels: int, width: int, spectral_norm: bool) -> None:
+    def __init__(
+        self,
+        *,
+        resolution: Resolution,
+        channels: int,
+        width: int,
+        spectral_norm: bool,
+        classes: list[str] | None = None,
+        class_counts: list[int] | None = None,
+    ) -> None:
         super().__init__()
         self.config = {"resolution": resolution, "channels": channels, "width": width, "spectral_norm": spectral_norm}
+        known = self.describe_classes(classes, class_counts)
         widths = level_widths(resolution, width)
         self.blocks = nn.ModuleDict()
         previous = channels
@@ -116,12 +152,13 @@ class Discriminator(Network):
             block = DownBlock(previous, widths[size], down=True, first=first, sn=spectral_norm)
             self.blocks[f"b{size * 2}"] = block
             previous = widths[size]
-        self.blocks["b4"] = Head(previous, spectral_norm)
+        self.blocks["b4"] = Head(previous, spectral_norm, known)
 
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks.values():
-            x = block(x)
-        return x.flatten()
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        self.check_labels(labels)
+        for name, block in self.blocks.items():
+            x = block(x, labels) if name == "b4" else block(x)
+        return x
 
 
 def initialise(module: nn.Module) -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tlgan.models import fir
+from tlgan.models.labels import ClassTable
 
 EPS = 1e-8
 ROOT2 = math.sqrt(2)
@@ -36,6 +37,24 @@ class Dense(nn.Module):
         scale = self.lr / math.sqrt(self.weight.shape[1])
         y = F.linear(x, self.weight * scale, self.bias * self.lr)
         return leaky(y) if self.active else y
+
+
+def normalised(x: Tensor) -> Tensor:
+    """Rows `[N, F]` with a mean square of one."""
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPS)
+
+
+class ClassVector(ClassTable):
+    """A dense layer from the one-hot class: weights scaled as they are used, and a bias. `[N] -> [N, F]`"""
+
+    equalised = True
+
+    def __init__(self, classes: int, features: int) -> None:
+        super().__init__(classes, features, std=1.0)
+        self.bias = nn.Parameter(torch.zeros(features))
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return super().forward(labels) * (1 / math.sqrt(len(self.weight))) + self.bias
 
 
 class Conv(nn.Module):

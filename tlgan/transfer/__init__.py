@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tlgan.artifact import load_network
 from tlgan.data.image import ALPHA
 from tlgan.models import build_network
 from tlgan.models.blocks import Network
+from tlgan.models.labels import ClassTable
 from tlgan.recipe import Recipe
 from tlgan.transfer.method import Method
 
@@ -43,15 +45,21 @@ class Start:
     coverage: Coverage
 
 
-def start_from(parent: Path, recipe: Recipe, channels: int) -> Start:
+def start_from(parent: Path, recipe: Recipe, channels: int, classes: dict[str, int] | None = None) -> Start:
     """Networks of `parent` fitted to `channels` image channels and prepared by the recipe's transfer method.
+
+    Conditional ones to `classes` (images of each): a class of a name that the parent knows starts as the parent's, another as
+    the mean of the parent's classes.
 
     G and its moving average both start from the parent's average, the better generator. Optimisers start fresh.
     """
     assert recipe.transfer is not None
     coverage = Coverage()
-    G = _adapt(load_network(parent, "G_ema"), "G", channels, recipe.train.seed, coverage)
-    D = _adapt(load_network(parent, "D"), "D", channels, recipe.train.seed, coverage)
+    changes: dict[str, Any] = {"channels": channels}
+    if classes:
+        changes |= {"classes": list(classes), "class_counts": list(classes.values())}
+    G = _adapt(load_network(parent, "G_ema"), "G", changes, recipe.train.seed, coverage)
+    D = _adapt(load_network(parent, "D"), "D", changes, recipe.train.seed, coverage)
     for network in (G, D):
         network.requires_grad_(True)
     method_of(recipe).prepare(G, D)
@@ -73,15 +81,21 @@ def method_of(recipe: Recipe) -> Method:
     return method
 
 
-def _adapt(source: Network, which: str, channels: int, seed: int, coverage: Coverage) -> Network:
-    """A network like `source` but for `channels`; tensors copied, or averaged/repeated over image channels, or fresh."""
-    network = build_network(source.arch, source.role, {**source.config, "channels": channels}, seed)
+def _adapt(source: Network, which: str, changes: dict[str, Any], seed: int, coverage: Coverage) -> Network:
+    """A network like `source` but for `changes` of its config; tensors copied, fitted to channels and classes, or fresh."""
+    network = build_network(source.arch, source.role, {**source.config, **changes}, seed)
+    tables = {name: module for name, module in network.named_modules() if isinstance(module, ClassTable)}
     own, theirs = network.state_dict(), source.state_dict()
     matched: dict[str, Tensor] = {}
     reshaped: dict[str, Tensor] = {}
     writers = sum(own[name].dim() == 1 and own[name].shape != theirs[name].shape for name in own if name in theirs)
     for name in (name for name in own if name in theirs):
-        if own[name].shape == theirs[name].shape:
+        table = next((module for at, module in tables.items() if name.startswith(f"{at}.")), None)
+        if table is not None and network.classes != source.classes and own[name].dim() == 2:
+            rows = fit_classes(theirs[name], source.classes, network.classes)
+            rows *= math.sqrt(len(network.classes) / len(source.classes)) if table.equalised else 1
+            reshaped |= {name: rows, **_spectral_vectors(name, rows)}
+        elif own[name].shape == theirs[name].shape:
             matched[name] = theirs[name]
         elif (fitted := fit_channels(theirs[name], own[name].shape, source, 1 / max(writers, 1))) is not None:
             reshaped |= {name: fitted, **_spectral_vectors(name, fitted)}
@@ -99,6 +113,12 @@ def _spectral_vectors(name: str, weight: Tensor) -> dict[str, Tensor]:
         return {}
     u, _, v = torch.linalg.svd(weight.flatten(1), full_matrices=False)
     return {f"{module}.0._u": u[:, 0].contiguous(), f"{module}.0._v": v[0].contiguous()}
+
+
+def fit_classes(table: Tensor, old: list[str], new: list[str]) -> Tensor:
+    """Rows of a class table for other classes, `[old, F] -> [new, F]`: those of the same name, or the mean of all."""
+    mean = table.mean(0)
+    return torch.stack([table[old.index(name)] if name in old else mean for name in new])
 
 
 def fit_channels(tensor: Tensor, shape: torch.Size, source: Network, opaque: float) -> Tensor | None:

@@ -35,8 +35,9 @@ def train(of: Recipe, parent: Path | None, world: World) -> tuple[GanLearner, di
     else:
         start = start_from(parent, of, 1)
         learner = GanLearner(of, start.G, start.D, world, start.G_ema)
-    run_steps(learner, dataset(), STEPS - 1)
-    last = run_steps(learner, dataset(), 1, first=STEPS - 1)[0]
+    data = dataset(labels=of.model.conditional)
+    run_steps(learner, data, STEPS - 1)
+    last = run_steps(learner, data, 1, first=STEPS - 1)[0]
     return learner, world.mean_over_ranks({name: torch.tensor(value) for name, value in last.items()})
 
 

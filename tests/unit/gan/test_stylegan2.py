@@ -215,7 +215,7 @@ def test_path_length_of_a_linear_synthesis() -> None:
     A = torch.randn(16, 5, dtype=torch.float, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
 
     class Linear:
-        def styles(self, z: Tensor) -> Tensor:
+        def styles(self, z: Tensor, labels: None = None) -> Tensor:
             return (z * 1.0)[:, None]
 
         def synthesise(self, styles: Tensor, noise: Any) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from rank import STEPS, measured, train
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny_gan import differing, flat, pair, recipe
+from tiny_gan import CLASSES, differing, flat, pair, recipe
 
 from tlgan.artifact import save_networks
 from tlgan.distributed import World
@@ -41,6 +41,16 @@ CASES: dict[str, dict[str, Any]] = {
     "stylegan2, path lengths": {
         "model": {"arch": "stylegan2", "mapping_layers": 2, "max_width": 16},
         "loss": {"r1": 0.5, "r1_interval": 3, "path_length": 2.0, "path_length_interval": 2},
+    },
+    "ada, r1 through it": {
+        "augment": {"name": "ada", "p": 0.5, "speed_kimg": 0.2},
+        "loss": {"r1": 0.5, "r1_interval": 2},
+    },
+    "resnet, conditional": {"model": {"arch": "resnet", "conditional": True}, "loss": {"r1": 0.5, "r1_interval": 2}},
+    "r3gan, relativistic, apa": {
+        "model": {"arch": "r3gan", "max_width": 16, "depth": 1},
+        "loss": {"name": "relativistic", "r1": 0.5, "r1_interval": 2, "r2": 0.5, "r2_interval": 2},
+        "augment": {"name": "apa", "p": 0.4, "speed_kimg": 0.2},
     },
     "scale_shift": {"transfer": {"method": "scale_shift", "freeze_d": 3}},
     "ewc, lecam": {"transfer": {"method": "ewc", "fisher_samples": 7}, "loss": {"lecam": 0.3}},
@@ -82,7 +92,7 @@ def both_ranks(parent: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for r in range(RANKS)
     ]
     try:
-        errors = [worker.communicate(timeout=120)[1].decode() for worker in workers]
+        errors = [worker.communicate(timeout=240)[1].decode() for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
@@ -99,7 +109,8 @@ def test_two_processes_take_the_steps_of_one(case: str, both_ranks: Path, parent
     together = load_file(both_ranks / f"{number}-0.safetensors")
     assert together.keys() == alone.keys()
     before = flat(networks_before(of, parent))
-    little = 0.3 if of.train.precision == "bf16" else 0.01
+    # where a warp samples is rounded by its margin, which is as large as the rank's images need
+    little = 0.3 if of.train.precision == "bf16" else 0.03 if of.augment.name == "ada" else 0.01
     far = {}
     for name, value in alone.items():
         off = (together[name].double() - value.double()).norm().item()
@@ -116,7 +127,7 @@ def test_two_processes_take_the_steps_of_one(case: str, both_ranks: Path, parent
 def networks_before(of: Recipe, parent: Path) -> dict[str, dict[str, torch.Tensor]]:
     """The networks before the first step."""
     if of.transfer is None:
-        G, D = build_pair(of.model, 1, of.train.seed)
+        G, D = build_pair(of.model, 1, of.train.seed, CLASSES)
         return {"G": G.state_dict(), "D": D.state_dict(), "G_ema": G.state_dict()}
     start = start_from(parent, of, 1)
     return {"G": start.G.state_dict(), "D": start.D.state_dict(), "G_ema": start.G_ema.state_dict()}

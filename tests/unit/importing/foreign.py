@@ -71,6 +71,9 @@ def official(network: Generator | Discriminator, clamp: float | None = None) -> 
             name = re.sub(r"\.noise$", ".noise_const", name)
         else:
             name = name.replace("from_image", "fromrgb").replace("b4.dense", "b4.fc")
+            name = re.sub(r"^b4\.mapping\.layers\.(\d+)", r"mapping.fc\1", name).replace("b4.mapping", "mapping")
+        if name == "mapping.embed.weight":
+            value = value.t()
         put(root, name, value.clone(), buffer=name.endswith(("noise_const", "w_avg")))
     for path, module in list(root.named_modules()):
         if re.search(r"(conv\d?|skip|fromrgb)$", path):

@@ -104,6 +104,23 @@ def test_clamps_are_taken_over(G: Generator, theirs: None, tmp_path: Path) -> No
     assert not torch.equal(clamped(z), G(z))
 
 
+def test_conditional_networks_and_their_plain_discriminator(theirs: None, tmp_path: Path) -> None:
+    """As CIFAR-10's: labels in both mapping networks, no shortcuts in D."""
+    classes = [str(number) for number in range(5)]
+    with seeded(4):
+        G = shaken(Generator(**SMALL, latent_dim=6, style_dim=5, mapping_layers=2, classes=classes))
+        D = shaken(Discriminator(**SMALL, classes=classes, mapping_layers=3, residual=False))
+    write_official(tmp_path / "net.pkl", G=G, D=D, G_ema=G)
+    networks, _ = read_networks(tmp_path / "net.pkl")
+    z, x, labels = torch.randn(6, 6), torch.randn(6, 3, 32, 32), torch.tensor([0, 1, 2, 3, 4, 0])
+    torch.testing.assert_close(networks["G_ema"](z, labels=labels), G(z, labels=labels), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(networks["D"](x, labels=labels), D(x, labels=labels), rtol=1e-5, atol=1e-5)
+    assert networks["G_ema"].config == G.config
+    assert networks["D"].config == D.config
+    assert networks["G_ema"].classes == classes
+    assert recipe_for(networks["G_ema"])["model"]["conditional"] is True
+
+
 class Trap:
     """Writes a file when it is unpickled by somebody who runs what he reads."""
 
@@ -157,7 +174,7 @@ def test_other_networks_are_refused_by_name(G: Generator, D: Discriminator, thei
 
     node = official(G)
     put(node, "mapping.embed.weight", torch.ones(5, 10))
-    refused(node, "is conditional")
+    refused(node, "1 tensors missing, blocks.mapping.embed.bias|has the shape")
     node = official(G)
     put(node, "synthesis.b32.skip.weight", torch.ones(4, 8, 1, 1))
     refused(node, "1 tensors that are not known, synthesis.b32.skip.weight")

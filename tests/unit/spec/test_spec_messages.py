@@ -37,7 +37,7 @@ VALUES = [
     ("metrics", "[kidd]", f'metrics: unknown metric "kidd"; expected one of: {METRICS} (did you mean "kid"?)'),
     ("metrics", "[kid, kid]", "metrics: a metric is named twice: kid, kid"),
     ("loss.name", "hing", 'loss.name: unknown loss "hing"; expected one of: minimax, nonsaturating, least_squares, hinge,'
-     ' wasserstein (did you mean "hinge"?)'),
+     ' wasserstein, relativistic (did you mean "hinge"?)'),
     ("model.resolution", "48", "model.resolution: dcgan is built for resolutions 32, 64, 128; received 48"),
     ("version", "2", "version: expected 1; received 2"),
     ("train", "null", "train: expected a mapping, received nothing"),
