@@ -38,7 +38,7 @@ def submit(
     artifacts = ctx.open_store()
     submitted = start(job, artifacts, open_target(on), fresh=fresh)
     tell(ctx, submitted, _others(artifacts, submitted.record))
-    if follow:
+    if follow and submitted.started:
         from jobs.verbs.follow import follow_to_end
 
         follow_to_end(ctx, submitted.record.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from cluster.client import Client
-from cluster.runs import RunRecord, Runs
+from cluster.runs import RunRecord, Runs, birth_of
 from cluster.store import open_store
 from cluster.targets.base import Ticket
 from cluster.targets.local import LocalTarget
@@ -85,7 +86,7 @@ def test_a_run_outlives_the_shell_that_submitted_it(spec: Path, run: Run) -> Non
     assert Client().wait(other)["outputs"] == record["outputs"]
 
 
-def test_stopping_resuming_and_ending_at_once(spec: Path, run: Run) -> None:
+def test_stopping_resuming_and_a_driver_that_is_killed(spec: Path, run: Run) -> None:
     code, out, _ = run("submit", "tiny.yaml", *LONG)
     run_id = out.strip()
     assert run("submit", "tiny.yaml", *LONG)[0] == 4, "it is on its way"
@@ -101,25 +102,41 @@ def test_stopping_resuming_and_ending_at_once(spec: Path, run: Run) -> None:
     assert run("resume", run_id)[0] == 0
     second = until(lambda record: record.attempt == 2 and has(run_id, "resumed")(record), run_id)
     assert group_of(first) != group_of(second)
-    begun = time.monotonic()
-    assert run("stop", run_id, "--now")[0] == 0
-    assert time.monotonic() - begun < 60
-    with pytest.raises(ProcessLookupError):
-        os.killpg(group_of(second), 0)
-    record = runs().get(run_id)
-    assert (record.state, record.reason) == ("stopped", "ended at once by a person")
-    assert run("stop", run_id)[0] == 4
-
-
-def test_a_driver_that_is_killed_leaves_a_reason(spec: Path, run: Run) -> None:
-    run_id = Client().submit("tiny.yaml", on={"kind": "local"}, set=LONG[1::2])
-    record = until(lambda record: record.state == "running", run_id)
-    assert record.pid != group_of(record), "the driver's launcher lives on to tell"
-    os.kill(record.pid, signal.SIGKILL)
+    assert second.pid != group_of(second), "the driver's launcher lives on to tell"
+    os.kill(second.pid, signal.SIGKILL)
     code, _, err = run("wait", run_id)
     assert code == 100
     assert "the driver was killed by SIGKILL: the system may have been out of memory" in err
     assert f"tlgan logs {run_id}" in run("show", run_id)[1]
+    assert run("stop", run_id)[0] == 4
+
+
+@long
+@pytest.mark.slow
+def test_ending_a_run_at_once(spec: Path, run: Run) -> None:
+    run_id = Client().submit("tiny.yaml", on={"kind": "local"}, set=LONG[1::2])
+    record = until(has(run_id, "progress"), run_id)
+    begun = time.monotonic()
+    assert run("stop", run_id, "--now")[0] == 0
+    assert time.monotonic() - begun < 60
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group_of(record), 0)
+    assert run("wait", run_id)[0] == 103
+    record = runs().get(run_id)
+    assert (record.state, record.reason) == ("stopped", "ended at once by a person")
+
+
+def test_a_group_that_does_not_listen_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.targets.local.GRACE_SECONDS", 0.5)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        handle = {"host": socket.gethostname(), "pid": process.pid, "process": birth_of(process.pid), "log": ""}
+        LocalTarget(name="local").end({**handle, "process": "another"})
+        assert process.poll() is None, "a process that got the number later is left alone"
+        LocalTarget(name="local").end(handle)
+        assert process.wait(60) == -signal.SIGKILL
 
 
 @long

@@ -217,3 +217,26 @@ def test_a_store_that_forbids_writes(reader: str, spec: Path, run: Any) -> None:
     assert (code, out) == (5, "")
     assert "refuses the credentials" in json.loads(err.splitlines()[-1])["error"]["message"]
     assert Client(reader).ls() == []
+
+
+def test_a_list_that_is_watched_tells_what_changes(
+    stub: Any, job: Job, spec: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere than on a terminal: a line for each run whose state has changed, none for the others."""
+    artifacts = ArtifactStore()
+    record = submit(job(), artifacts, stub).record
+    submit(job(train__seed=1), artifacts, stub)
+    calls: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        calls.append(seconds)
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        Runs(artifacts.store).update(record.id, state="failed", reason="x")
+
+    monkeypatch.setattr("jobs.verbs.watch.time.sleep", sleep)
+    code, out, _ = run("ls", "-w")
+    assert code == 130
+    assert [line.split("  ")[1] for line in out.splitlines()] == ["pretrain pending (its process is gone)"] * 2 + [
+        "pretrain failed"
+    ]
