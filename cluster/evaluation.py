@@ -84,6 +84,7 @@ def run_evaluation(task: EvaluationTask, should_stop: Callable[[], bool]) -> Row
         training=images_of(training) if training else None,
         flipped=training is not None and training.flip,
         critic=load_network(path, "D").to(world.device) if "critic" in owners_of(task.metrics) else None,
+        perceptual=spec.perceptual,
         world=world,
     )
     return [value.to_json() for value in values]

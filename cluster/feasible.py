@@ -76,6 +76,7 @@ def findings(view: View, scope: Scope) -> Iterator[Finding]:
     yield from _freezing(view, scope)
     yield from _method(view, scope)
     yield from _gates(view)
+    yield from _measurable(view)
     yield from _search(view)
 
 
@@ -241,6 +242,32 @@ def _gates(view: View) -> Iterator[Finding]:
             yield f"gate.{metric}", f'unknown metric "{metric}"; expected one of: {known}', hint
         elif metrics and metric not in metrics:
             yield f"gate.{metric}", f"{metric} is not measured", f"add it to metrics: [{', '.join([*metrics, metric])}]"
+
+
+def _measurable(view: View) -> Iterator[Finding]:
+    """Whether the extractor can tell what the metrics ask of it."""
+    at = "evaluation." if _has(view, "evaluation") else ""
+    metrics, spec = view.get("metrics"), view.get(f"{at}extractor")
+    if not isinstance(metrics, list) or not isinstance(spec, str):
+        return
+    name = spec.partition(":")[0]
+    if name not in registry.EXTRACTORS:
+        return
+    for number, metric in enumerate(metrics):
+        if metric not in registry.METRICS:
+            continue
+        inputs = registry.METRICS.facts(metric)["inputs"]
+        facts = registry.EXTRACTORS.facts(name)
+        if not facts.get("classes", True) and any(one.endswith(".classes") for one in inputs):
+            yield (
+                f"metrics.{number}",
+                f"{metric} needs classes, {name} knows none",
+                "use extractor: embedded or inception",
+            )
+        own = view.get(f"{at}perceptual") == "extractor"
+        if own and facts.get("weights") and {"path.lengths", "diversity.pairs"} & set(inputs):
+            hint = f"write {at}perceptual: lpips:/path/to/the/folder, or use extractor: embedded"
+            yield f"metrics.{number}", f"{name} gives no distances for {metric}", hint
 
 
 def _search(view: View) -> Iterator[Finding]:

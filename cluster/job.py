@@ -16,6 +16,7 @@ from cluster.sections import (
     CheckpointSpec,
     EarlyStopSpec,
     GridSpec,
+    GuardsSpec,
     ObjectiveSpec,
     OutputSpec,
     ResourcesSpec,
@@ -25,7 +26,9 @@ from cluster.sections import (
 from cluster.space import Space
 from tlgan import shapes
 from tlgan.recipe import (
+    EXTRACTOR,
     MAX_SEED,
+    PERCEPTUAL,
     AugmentSpec,
     ClassifierModelSpec,
     ClassifierRecipe,
@@ -53,6 +56,7 @@ __all__ = [
     "Gate",
     "GenerateJob",
     "GridSpec",
+    "GuardsSpec",
     "Job",
     "ObjectiveSpec",
     "OutputSpec",
@@ -111,11 +115,20 @@ class GanJob(TrainingJob):
     train: TrainSpec
     checkpoint: CheckpointSpec = CheckpointSpec()
     retry: RetrySpec = RetrySpec()
+    guards: GuardsSpec = GuardsSpec()
     grid: GridSpec = GridSpec()
-    metrics: list[str] = Field([], description="taken while training")
+    metrics: list[str] = Field(
+        [], description="taken while training, besides those that guards and checkpoint.best name"
+    )
     evaluation: EvaluationSpec = EvaluationSpec()
 
     _metrics = field_validator("metrics")(check_metrics)
+
+    @property
+    def measured(self) -> list[str]:
+        """All metrics that are taken while training."""
+        best = [self.checkpoint.best] if self.checkpoint.best else []
+        return list(dict.fromkeys([*self.metrics, *best, *self.guards.metrics]))
 
 
 class PretrainJob(GanJob):
@@ -156,7 +169,7 @@ class FinetuneJob(GanJob):
 
 
 def _gan_sections(job: GanJob) -> dict[str, Any]:
-    return {"augment": job.augment, "train": job.train, "metrics": job.metrics, "evaluation": job.evaluation}
+    return {"augment": job.augment, "train": job.train, "metrics": job.measured, "evaluation": job.evaluation}
 
 
 def given_fields(section: Section | None) -> dict[str, Any]:
@@ -217,7 +230,8 @@ class EvaluateJob(Job):
     )
     metrics: list[str] = Field(["fid", "kid", "precision", "recall"], min_length=1)
     samples: int = Field(1000, ge=16, le=1_000_000, description="generated images")
-    extractor: str = Field("embedded", description="embedded, classifier:<name:alias> or inception[:<weights path>]")
+    extractor: str = Field("embedded", description=EXTRACTOR)
+    perceptual: str = Field("extractor", description=PERCEPTUAL)
     seed: int = Field(0, ge=0, le=MAX_SEED)
     gate: dict[str, Annotated[str, AfterValidator(lambda text: parse_gate(text) and text)]] = Field(
         {}, description='a bound on each metric, as in kid: "< 0.05"'
@@ -232,9 +246,15 @@ class EvaluateJob(Job):
     def _known(cls, extractor: str) -> str:
         return EvaluationSpec(extractor=extractor).extractor
 
+    @field_validator("perceptual")
+    @classmethod
+    def _known_distance(cls, perceptual: str) -> str:
+        return EvaluationSpec(perceptual=perceptual).perceptual
+
     @property
     def evaluation(self) -> EvaluationSpec:
-        return EvaluationSpec(extractor=self.extractor, samples=self.samples, seed=self.seed, data=self.data)
+        how = {"extractor": self.extractor, "perceptual": self.perceptual, "samples": self.samples, "seed": self.seed}
+        return EvaluationSpec(**how, data=self.data)
 
     @property
     def gates(self) -> list[Gate]:

@@ -92,8 +92,9 @@ def _leaf(name: str, text: str, place: str, pin: Callable[[str, str], str]) -> s
         return pin(place.removesuffix(".artifact"), text)
     if last == "extractor" and text.startswith(CLASSIFIER):
         return CLASSIFIER + pin(place, text.removeprefix(CLASSIFIER))
-    if last == "extractor" and text.startswith("inception:"):
-        return f"inception:{_absolute(text.removeprefix('inception:'))}"
+    if last in ("extractor", "perceptual") and ":" in text:
+        kind, _, file = text.partition(":")
+        return f"{kind}:{_absolute(file)}"
     return _absolute(text) if last == "path" else text
 
 

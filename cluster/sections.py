@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from cluster.gates import Gate, parse_gate
 from cluster.references import StoreName
 from tlgan import registry
-from tlgan.recipe import MAX_SEED, PositiveFloat, Section, check_metrics
+from tlgan.recipe import MAX_SEED, NonNegativeFloat, PositiveFloat, Section, check_metrics
+
+if TYPE_CHECKING:
+    from tlgan.guards import Guards
 
 MAX_WORKERS = 4096
 _RANGE = re.compile(r"^\s*(\d{1,4})\s*\.\.\s*(\d{1,4})\s*$")
@@ -85,6 +89,60 @@ class RetrySpec(Section):
 class CheckpointSpec(Section):
     every_kimg: PositiveFloat | None = Field(None, description="default: a tenth of train.kimg")
     keep: int = Field(2, ge=1, le=1000, description="the newest so many are kept")
+    best: str | None = Field(
+        None, description="metric by which the best networks measured are kept and published; default: the last are"
+    )
+    patience_kimg: PositiveFloat | None = Field(
+        None, description="training ends when `best` has not improved for so long; default: at train.kimg"
+    )
+
+    @field_validator("best")
+    @classmethod
+    def _known(cls, metric: str | None) -> str | None:
+        return metric and check_metrics([metric])[0]
+
+    @field_validator("patience_kimg")
+    @classmethod
+    def _has_best(cls, patience: float | None, info: ValidationInfo) -> float | None:
+        if patience is not None and info.data.get("best") is None:
+            raise ValueError("needs `best`, the metric that is to improve, as in best: kid")
+        return patience
+
+    @property
+    def direction(self) -> str | None:
+        """`min` or `max` of `best`."""
+        return None if self.best is None else str(registry.METRICS.facts(self.best)["mode"])
+
+
+BoundText = Annotated[str, AfterValidator(lambda text: parse_gate(text) and text)]
+
+
+class GuardsSpec(Section):
+    """What ends a training that goes wrong; a sweep's trial likewise. Numbers that are not finite always do."""
+
+    metrics: dict[str, BoundText] = Field(
+        {}, description='a bound on each, held whenever it is measured, as in recall: ">= 0.02" or duplicates: "< 0.5"'
+    )
+    statistics: dict[str, BoundText] = Field(
+        {}, description='the same for statistics of training (see `tlgan events`), as in loss_d: "> 0.01"'
+    )
+    after_kimg: NonNegativeFloat = Field(0.0, description="bounds hold from here on")
+    during_kimg: NonNegativeFloat = Field(0.0, description="a bound must be missed so long without a break; 0: once")
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, bounds: dict[str, str]) -> dict[str, str]:
+        check_metrics(list(bounds))
+        return bounds
+
+    def build(self) -> Guards:
+        from tlgan.guards import Guards
+
+        metrics, statistics = (
+            [Gate(name, *parse_gate(text)) for name, text in bounds.items()]
+            for bounds in (self.metrics, self.statistics)
+        )
+        return Guards(metrics, statistics, round(self.after_kimg * 1000), round(self.during_kimg * 1000))
 
 
 class GridSpec(Section):

@@ -7,6 +7,7 @@ rank 0 puts them into the store and leaves a *draft*, a list of files by digest,
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from cluster.checkpoints import Checkpoints
-from cluster.drafts import pin_name, put_draft
+from cluster.drafts import get_draft, keep_draft, pin_name, put_draft
 from cluster.events import EventWriter
 from cluster.fence import Fence
 from cluster.patience import PATIENCE, patiently
+from cluster.sections import GuardsSpec
 from cluster.store import ArtifactStore, Store, open_store
 from tlgan.recipe import DataSpec, Recipe
 
@@ -52,6 +54,9 @@ class GanTask:
     checkpoint_when_measured: bool = False
     start: tuple[str, int] | None = None
     objective: tuple[str, str] | None = None
+    give_up_after: int | None = None  # images without an improvement of the objective after which training ends
+    selects: bool = False  # a run that publishes the best by its objective, and goes on from it; not a trial
+    guards: dict[str, Any] | None = None
     best: float | None = None
     endpoint: str | None = None  # of an S3 server; keys come from each node's own environment
     device: str | None = None  # default: a GPU where there is one
@@ -72,7 +77,10 @@ class TaskHooks:
 
 
 def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
-    """Train, evaluate, checkpoint and leave a draft in the store. False when it was stopped before the end."""
+    """Train, evaluate, checkpoint and leave a draft in the store. False when it was stopped before the end.
+
+    Rank 0 alone knows when a training ended for want of improvement; to the others it was stopped.
+    """
     import torch
 
     from tlgan.distributed import World
@@ -107,6 +115,7 @@ def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
             parent=parent,
             adopt=adopt,
             evaluator=evaluator_of(task, recipe, artifacts) if recipe.metrics else None,
+            guards=GuardsSpec.model_validate(task.guards or {}).build(),
             world=world,
             hooks=Hooks(
                 report=desk.report,
@@ -115,12 +124,13 @@ def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
                 measured=desk.measured,
             ),
         )
-        if world.is_main and result.finished:
+        finished = result.finished or desk.had_enough
+        if world.is_main and finished:
             desk.finish(result)
     finally:
         if world.is_main:
             writer.close()
-    return result.finished
+    return finished
 
 
 def without_places(recipe: Recipe) -> Recipe:
@@ -235,6 +245,7 @@ def evaluator_of(task: GanTask, recipe: Recipe, artifacts: ArtifactStore) -> Cal
             ema=recipe.train.ema_kimg > 0,
             flipped=recipe.data.flip,
             critic=D,
+            perceptual=spec.perceptual,
             world=world,
             **loaded,
         )
@@ -257,7 +268,8 @@ class _Desk:
     ) -> None:
         self.task, self.recipe, self.artifacts, self.writer, self.hooks = task, recipe, artifacts, writer, hooks
         self.fence, self.checkpoints = fence, checkpoints
-        self.best = task.best
+        self.best, self.best_nimg = task.best, 0
+        self.had_enough = False
         self.coverage: dict[str, Any] | None = None
         self.last_grid: bytes | None = None
 
@@ -268,6 +280,8 @@ class _Desk:
             return
         if event["type"] == "transfer":
             self.coverage = event["coverage"]
+        if event["type"] == "resumed" and self.task.selects:
+            self._take_up()
         self.writer(event)
 
     def saved(self, path: Path, nimg: int) -> None:
@@ -276,20 +290,38 @@ class _Desk:
         if self.checkpoints.push(path, nimg):
             self.writer({"type": "stored", "nimg": nimg, "seconds": round(time.monotonic() - begun, 4)})
 
+    def _take_up(self) -> None:
+        """The best so far of a run that goes on, if its networks are still there."""
+        draft = get_draft(self.artifacts.store, self.task.run, self.task.attempt)
+        if draft and keep_draft(self.artifacts, self.task.run, self.task.attempt, draft):
+            assert self.task.objective is not None, "what selects has an objective"
+            name, _ = self.task.objective
+            values = [row["value"] for row in draft["metrics"] if row["name"] == name]
+            self.best, self.best_nimg = (values[0] if values else None), draft["nimg"]
+            self.coverage = draft.get("coverage")
+
     def measured(self, learner: Any, nimg: int, values: list[Any]) -> bool:
-        """In a trial: keep the best networks so far, then tell the tuner, which may end the trial on the spot."""
+        """With an objective: keep the best networks so far, then tell the tuner, which may end a trial on the spot."""
         numbers = {value.name: value.value for value in values}
         if self.task.objective:
             name, mode = self.task.objective
-            if self.best is None or (numbers[name] < self.best if mode == "min" else numbers[name] > self.best):
-                self.best = numbers[name]
-                self.draft(used_again(learner.networks), nimg, values)
+            if is_better(numbers[name], self.best, mode):
+                self.best, self.best_nimg = numbers[name], nimg
+                self.draft(learner.networks if self.task.selects else used_again(learner.networks), nimg, values)
+            self._lose_patience(name, nimg)
         self.writer.flush()
-        return bool(self.hooks.measured(nimg, numbers))
+        return bool(self.hooks.measured(nimg, numbers)) or self.had_enough
+
+    def _lose_patience(self, name: str, nimg: int) -> None:
+        self.had_enough = self.task.give_up_after is not None and nimg - self.best_nimg >= self.task.give_up_after
+        if self.had_enough:
+            self.writer(
+                {"type": "enough", "nimg": nimg, "metric": name, "best": self.best, "best_nimg": self.best_nimg}
+            )
 
     def finish(self, result: Any) -> None:
         self.coverage = result.coverage
-        if not self.task.objective:
+        if not self.task.objective or self.best is None:
             self.draft(result.networks, result.nimg, result.metrics)
         self.writer({"type": "trained", "nimg": result.nimg, "seconds": result.seconds})
 
@@ -323,6 +355,13 @@ class _Desk:
         self.fence()
         self.artifacts.store.put(f"runs/{self.task.run}/grid.png", png)
         put_draft(self.artifacts.store, self.task.run, self.task.attempt, document)
+
+
+def is_better(value: float, best: float | None, mode: str) -> bool:
+    """Whether a measured objective beats the best so far. One that is no number never does."""
+    if not math.isfinite(value):
+        return False
+    return best is None or (value < best if mode == "min" else value > best)
 
 
 def used_again(networks: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from jobs.session import Session
 from tlgan.errors import NotFound, SpecError
 from tlgan.manifest import Manifest, Parent
 from tlgan.recipe import DataSpec, ModelSpec, Recipe, Section, digest_of
+from tlgan.registry import EXTRACTORS
 from tlgan.shapes import Resolution, sides
 
 EMBEDDED = "glyph-features"
@@ -86,8 +87,8 @@ def pin_data(
 def pin_extractor(session: Session, extractor: str) -> tuple[str, Parent | None]:
     """The extractor with its classifier pinned. The embedded one is trained now if the store does not have it."""
     name, _, argument = extractor.partition(":")
-    if name == "inception":
-        return f"inception:{_absolute(argument)}" if argument else extractor, None
+    if EXTRACTORS.facts(name).get("weights"):
+        return with_place(extractor), None
     if name == "embedded":
         argument = f"{EMBEDDED}:latest"
         try:
@@ -100,6 +101,12 @@ def pin_extractor(session: Session, extractor: str) -> tuple[str, Parent | None]
             execute(embedded_job(), session)
     manifest, parent = pin_artifact(session, argument, "extractor", "classifier")
     return (extractor if name == "embedded" else f"{name}:{manifest.ref}"), parent
+
+
+def with_place(named: str) -> str:
+    """`inception:weights.pth` with the file as other processes need it."""
+    name, _, file = named.partition(":")
+    return f"{name}:{_absolute(file)}" if file else named
 
 
 def _absolute(path: str | None) -> str | None:
@@ -129,7 +136,7 @@ def pin_recipe(session: Session, recipe: Recipe) -> tuple[Recipe, list[Parent], 
     evaluation = recipe.evaluation
     if recipe.metrics:
         extractor, classifier = pin_extractor(session, evaluation.extractor)
-        changes: dict[str, Any] = {"extractor": extractor}
+        changes: dict[str, Any] = {"extractor": extractor, "perceptual": with_place(evaluation.perceptual)}
         if evaluation.data is not None:
             changes["data"], _, reference = pin_data(
                 session, evaluation.data, "reference", model.resolution, dataset.channels

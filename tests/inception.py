@@ -1,4 +1,4 @@
-"""Inception weights for tests: torch-fidelity's own network with random weights (the real file is 91 MiB away)."""
+"""Weights for tests of extractors, random: the real files are far away. Inception is torch-fidelity's own network."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from tlgan.metrics.dinov2 import VisionTransformer
 from tlgan.models import seeded
 
 
@@ -17,5 +18,15 @@ def write_random_weights(file: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch, seeded(0):
         patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
         network = FeatureExtractorInceptionV3("made", ["2048"], feature_extractor_weights_path=str(file))
+    torch.save(network.state_dict(), file)
+    return file
+
+
+def write_random_transformer(file: Path) -> Path:
+    """A file as DINOv2's release has it, of a network with two layers."""
+    with seeded(0):
+        network = VisionTransformer(width=64, depth=2, hidden=128, positions=1 + 16 * 16, gated=False)
+        for p in network.parameters():
+            torch.nn.init.normal_(p, std=0.2)
     torch.save(network.state_dict(), file)
     return file

@@ -11,6 +11,7 @@
     +- GateFailed                     7   a metric gate or a budget was missed
     +- IntegrityError                 8   bytes that do not match their digest
     +- RunFailed                    100   a run ended in failure
+    |  +- Collapsed                 100   a guard ended it
     +- RunTimeout                   101   a run did not finish in time
     +- RunStopped                   103   a run was stopped by a person
 
@@ -139,6 +140,10 @@ class IntegrityError(TlganError):
 class RunFailed(TlganError):
     code = "run_failed"
     exit_code = 100
+
+
+class Collapsed(RunFailed):
+    code = "collapsed"
 
 
 class RunTimeout(TlganError):

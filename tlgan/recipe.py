@@ -273,10 +273,15 @@ class TrainSpec(Section):
     seed: int = Field(0, ge=0, le=MAX_SEED)
 
 
+EXTRACTOR = "embedded, classifier:<name:alias>, inception[:<weights>], inception_clean[:<weights>] or dinov2:<weights>"
+PERCEPTUAL = "distance that diversity and ppl are in: extractor, of its features, or lpips:<folder of its two files>"
+
+
 class EvaluationSpec(Section):
     """How metrics are taken while training and in `evaluate`: the protocol."""
 
-    extractor: str = Field("embedded", description="embedded, classifier:<name:alias> or inception[:<weights path>]")
+    extractor: str = Field("embedded", description=EXTRACTOR)
+    perceptual: str = Field("extractor", description=PERCEPTUAL)
     samples: int = Field(1000, ge=16, le=1_000_000, description="generated images")
     every_kimg: PositiveFloat | None = Field(None, description="default: at every checkpoint and at the end")
     seed: int = Field(0, ge=0, le=MAX_SEED)
@@ -289,7 +294,17 @@ class EvaluationSpec(Section):
         _table_check(registry.EXTRACTORS, name)
         if registry.EXTRACTORS.facts(name).get("argument") and not argument:
             raise ValueError(f"extractor {name} needs an artifact, as in {name}:features:latest")
+        if registry.EXTRACTORS.facts(name).get("needed") and not argument:
+            raise ValueError(f"extractor {name} needs a file of weights, as in {name}:/path/to/{name}.pth")
         return extractor
+
+    @field_validator("perceptual")
+    @classmethod
+    def _known_distance(cls, perceptual: str) -> str:
+        name, _, folder = perceptual.partition(":")
+        if perceptual != "extractor" and (name != "lpips" or not folder):
+            raise ValueError(f'expected "extractor" or "lpips:/path/to/the/folder", received "{perceptual}"')
+        return perceptual
 
 
 def check_metrics(names: list[str]) -> list[str]:

@@ -67,7 +67,8 @@ def blocks_at(resolution: shapes.Resolution, arch: str | None = None, which: str
 def owners_of(metrics: Iterable[str]) -> set[str]:
     """Whose images or what else the metrics are computed from: `fake`, `real`, `training`, ..., and `critic` for D's logits."""
     inputs = [one.partition(".") for name in metrics for one in METRICS.facts(name)["inputs"]]
-    return {owner for owner, _, _ in inputs} | {"critic" for _, _, view in inputs if view == "critic"}
+    owners = {owner for owner, _, _ in inputs} | {"critic" for _, _, view in inputs if view == "critic"}
+    return owners | {"training" for owner in owners if owner == "diversity"}
 
 
 ARCHS = Table(  # styles: G has a mapping network; scales: vectors of G scale its channels
@@ -254,6 +255,8 @@ METRICS = Table(
             "tlgan.metrics.copies:copy_rate",
             {"mode": "min", "inputs": ("training.features", "fake.features", "mirrored.features")},
         ),
+        "diversity": Entry("tlgan.metrics.diversity:diversity", {"mode": "max", "inputs": ("diversity.pairs",)}),
+        "ppl": Entry("tlgan.metrics.paths:ppl", {"mode": "min", "inputs": ("path.lengths",)}),
         "adversarial": Entry(
             "tlgan.metrics.critic:adversarial", {"mode": "min", "inputs": ("real.critic", "fake.critic")}
         ),
@@ -268,6 +271,8 @@ EXTRACTORS = Table(
     {
         "embedded": Entry("tlgan.metrics.extractors:ClassifierFeatures"),
         "classifier": Entry("tlgan.metrics.extractors:ClassifierFeatures", {"argument": True}),
-        "inception": Entry("tlgan.metrics.extractors:InceptionFeatures"),
+        "inception": Entry("tlgan.metrics.inception:InceptionFeatures", {"weights": True}),
+        "inception_clean": Entry("tlgan.metrics.inception:CleanInceptionFeatures", {"weights": True}),
+        "dinov2": Entry("tlgan.metrics.dinov2:DinoFeatures", {"weights": True, "needed": True, "classes": False}),
     },
 )

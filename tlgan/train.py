@@ -7,10 +7,10 @@ Runs in one process, under torchrun, in a Ray Train worker or in a Ray Tune tria
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,8 @@ from tlgan import checkpoint
 from tlgan.data.dataset import Dataset
 from tlgan.data.loader import Loader
 from tlgan.distributed import World
-from tlgan.errors import RunFailed, SpecError
+from tlgan.errors import Collapsed, RunFailed, SpecError
+from tlgan.guards import Guards, check_finite, evidence, weight_norms
 from tlgan.learners.gan import GanLearner
 from tlgan.memory import keep_freed_memory
 from tlgan.metrics.protocol import MetricValue
@@ -102,6 +103,7 @@ def train(
     parent: Path | None = None,
     adopt: Path | None = None,
     evaluator: Evaluator | None = None,
+    guards: Guards | None = None,
     world: World | None = None,
     hooks: Hooks | None = None,
 ) -> Result:
@@ -109,7 +111,7 @@ def train(
 
     Continues from the newest checkpoint in `workdir/checkpoints` when there is one, or else from the checkpoint `adopt`, which
     may be of another recipe for the same networks: weights and moments go by parameter name, so the freeze depths may differ.
-    Raises `RunFailed` when the numbers diverge.
+    Raises `RunFailed` when the numbers diverge, `Collapsed` when a guard ends it; a sample grid is drawn first.
     """
     world, hooks = world or World.current(), hooks or Hooks()
     keep_freed_memory()
@@ -124,7 +126,7 @@ def train(
         device=world.device,
     )
     with Saver(workdir / "checkpoints", schedule.keep, hooks.saved) as saver:
-        run = _Run(recipe, learner, schedule, saver, world, hooks, evaluator)
+        run = _Run(recipe, learner, schedule, saver, world, hooks, evaluator, guards or Guards())
         nimg = run.resume(adopt)
         if nimg == 0:
             run.begin(coverage, dataset)
@@ -187,9 +189,10 @@ class _Run:
         world: World,
         hooks: Hooks,
         evaluator: Evaluator | None,
+        guards: Guards,
     ) -> None:
         self.recipe, self.learner, self.schedule = recipe, learner, schedule
-        self.saver, self.world, self.hooks, self.evaluator = saver, world, hooks, evaluator
+        self.saver, self.world, self.hooks, self.evaluator, self.guards = saver, world, hooks, evaluator, guards
         self.tick_every = schedule.tick_every or max(recipe.train.batch_size, schedule.total // 100)
         self.metrics: list[MetricValue] = []
         self.sums: dict[str, Tensor] = {}
@@ -213,6 +216,7 @@ class _Run:
         self.seconds, self.since_nimg = meta["seconds"], meta["nimg"]
         torch.set_rng_state(torch.tensor(meta["rng"][self.world.rank % len(meta["rng"])], dtype=torch.uint8))
         self.metrics = [MetricValue.from_json(row) for row in meta["metrics"]]
+        self.guards.state = dict(meta.get("guards", {}))
         for name, (total, count) in meta.get("sums", {}).items() if found else ():
             self.sums[name], self.counts[name] = torch.tensor(total, device=self.world.device), count
         self.report({"type": "resumed", "nimg": meta["nimg"], **self._processes()})
@@ -263,19 +267,28 @@ class _Run:
             return
         elapsed = time.monotonic() - self.since
         sums = {name: total / self.counts[name] for name, total in self.sums.items()}
+        sums |= weight_norms(self.learner.networks)
         means = self.world.mean_over_ranks({**sums, ELAPSED: torch.tensor(elapsed, device=self.world.device)})
         self.ask_every = max(1, int(ASK_SECONDS * self.steps / max(means.pop(ELAPSED), 1e-9)))
         self.sums, self.counts, self.steps = {}, {}, 0
-        bad = [name for name, value in means.items() if not math.isfinite(value)]
-        if bad:
-            raise RunFailed(
-                f"training diverged: {', '.join(bad)} is not finite at {nimg / 1000:g} kimg",
-                hint="lower train.lr_g and train.lr_d, or add a penalty (loss.r1)",
-            )
+        with self._keeping_evidence(nimg):
+            means = check_finite(nimg, means)
         self.seconds, self.since = self.seconds + elapsed, time.monotonic()
         rate = (nimg - self.since_nimg) / max(elapsed, 1e-9)
         self.since_nimg = nimg
         self.report({"type": "progress", "nimg": nimg, "img_per_s": rate, "seconds": self.seconds, "stats": means})
+        with self._keeping_evidence(nimg):
+            self.guards.check_statistics(nimg, means)
+
+    @contextmanager
+    def _keeping_evidence(self, nimg: int) -> Iterator[None]:
+        """A guard that ends the training leaves samples of what it saw."""
+        try:
+            yield
+        except (RunFailed, SpecError) as error:
+            self._grid(nimg)
+            self.report(evidence(nimg, error))
+            raise
 
     def draw_grid(self, before: int, nimg: int) -> None:
         if _passes(self.schedule.grid_every, before, nimg) or (
@@ -295,7 +308,19 @@ class _Run:
         self.metrics = self.evaluator(self.learner.ema.module, self.world, self.learner.D)
         for value in self.metrics:
             self.report({"type": "metric", "nimg": nimg, **value.to_json()})
+        self._check_metrics(nimg)
         return True
+
+    def _check_metrics(self, nimg: int) -> None:
+        """Rank 0 has the values; a guard ends the training on all ranks."""
+        found: Collapsed | None = None
+        try:
+            self.guards.check_metrics(nimg, {value.name: value.value for value in self.metrics})
+        except Collapsed as error:
+            found = error
+        if self.guards.metrics and self.world.agree(found is not None):
+            with self._keeping_evidence(nimg):
+                raise found or Collapsed(f"stopped by a guard on rank 0 at {nimg / 1000:g} kimg")
 
     def told(self, nimg: int) -> bool:
         """Tells the launcher what was measured; whether it ends the training."""
@@ -340,5 +365,6 @@ class _Run:
             "rng": rng,
             "sums": {name: (total, self.counts[name]) for name, total in sums.items()},
             "metrics": [value.to_json() for value in self.metrics],
+            "guards": self.guards.state,
         }
         self.saver.save(nimg, self.learner.state_dict(), meta)

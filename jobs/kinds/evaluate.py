@@ -11,7 +11,7 @@ from cluster.job import EvaluateJob
 from cluster.runs import RunRecord
 from cluster.store import s3_endpoint
 from jobs.execute import Outcome
-from jobs.pin import Plan, pin_artifact, pin_data, pin_extractor
+from jobs.pin import Plan, pin_artifact, pin_data, pin_extractor, with_place
 from jobs.session import Session
 from tlgan.errors import GateFailed, SpecError
 from tlgan.manifest import Manifest, Parent
@@ -31,8 +31,11 @@ def prepare(job: EvaluateJob, session: Session) -> Plan:
     extractor, classifier = pin_extractor(session, job.extractor)
     parents = [parent, reference, *trained_on, *([classifier] if classifier else [])]
     what = {"metrics": job.metrics, "samples": job.samples, "seed": job.seed, "extractor": extractor}
+    what |= {"perceptual": with_place(job.perceptual)} if job.perceptual != "extractor" else {}
     what |= {"gate": job.gate, "promote": job.promote}
-    pinned = job.evaluation.model_copy(update={"extractor": extractor, "data": data})
+    pinned = job.evaluation.model_copy(
+        update={"extractor": extractor, "data": data, "perceptual": with_place(job.perceptual)}
+    )
     task = {
         "store": session.artifacts.url,
         "endpoint": s3_endpoint(),

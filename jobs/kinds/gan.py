@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.drafts import files_of, get_draft, unpin_all
 from cluster.fence import Fence
-from cluster.job import FinetuneJob, GanJob, PretrainJob
+from cluster.job import FinetuneJob, GanJob, GuardsSpec, PretrainJob
 from cluster.patience import patiently
 from cluster.runs import RunRecord
 from cluster.store import s3_endpoint
@@ -32,7 +32,14 @@ def prepare(job: PretrainJob | FinetuneJob, session: Session) -> Plan:
     recipe, ancestors = recipe_of(job, session)
     recipe, parents, facts = pin_recipe(session, recipe)
     parents = [*ancestors, *parents]
-    return Plan(job, parents, {"recipe": identity_of(recipe)}, {"data": facts}, recipe)
+    return Plan(job, parents, {"recipe": identity_of(recipe)} | _ends(job), {"data": facts}, recipe)
+
+
+def _ends(job: GanJob) -> dict[str, Any]:
+    """What besides the recipe decides when a training ends and what it publishes; nothing, unless it was asked for."""
+    best = {"best": job.checkpoint.best, "patience_kimg": job.checkpoint.patience_kimg} if job.checkpoint.best else {}
+    guards = job.guards.model_dump(mode="json") if job.guards != GuardsSpec() else {}
+    return {name: value for name, value in (("select", best), ("guards", guards)) if value}
 
 
 def recipe_of(job: PretrainJob | FinetuneJob, session: Session) -> tuple[Recipe, list[Parent]]:
@@ -107,7 +114,12 @@ def task_of(plan: Plan, session: Session, run: RunRecord, where: str | None = No
         "grid_every_kimg": job.grid.every_kimg,
         "grid": (job.grid.rows, job.grid.cols),
         "patience": 60 * job.retry.wait_minutes,
+        "guards": job.guards.model_dump(mode="json"),
     }
+    if job.checkpoint.best and where is None:  # a trial has its sweep's objective
+        patience = job.checkpoint.patience_kimg
+        fields["objective"] = (job.checkpoint.best, job.checkpoint.direction)
+        fields |= {"selects": True, "give_up_after": None if patience is None else round(patience * 1000)}
     return GanTask(**{**fields, **changes})
 
 

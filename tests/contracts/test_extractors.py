@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from inception import write_random_weights
+from inception import write_random_transformer, write_random_weights
 from torch import Tensor
 
 from tlgan import registry
@@ -40,8 +40,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def extractor(request: pytest.FixtureRequest, folder: Path) -> Extractor:
-    if request.param == "inception":
-        return open_extractor(f"inception:{write_random_weights(folder / 'inception.pth')}")
+    if request.param.startswith("inception"):
+        return open_extractor(f"{request.param}:{write_random_weights(folder / 'inception.pth')}")
+    if request.param == "dinov2":
+        return open_extractor(f"dinov2:{write_random_transformer(folder / 'dinov2.pth')}")
     save_networks(folder / "classifier", {"C": classifier("convnet")}, type="classifier")
     argument = ":features:latest" if registry.EXTRACTORS.facts(request.param).get("argument") else ""
     return open_extractor(request.param + argument, artifact_path=folder / "classifier")

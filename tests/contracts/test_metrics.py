@@ -25,7 +25,12 @@ def inputs_of(name: str, n: int = 60, m: int = 50, seed: int = 0, dtype: type = 
     arrays = []
     for number, one in enumerate(registry.METRICS.facts(name)["inputs"]):
         owner, _, view = one.partition(".")
-        x = normal(m if owner == "fake" else n, seed + number, shift=0.5 * (owner == "fake")).astype(dtype)
+        x = normal(
+            m if owner in ("fake", "path", "diversity") else n, seed + number, shift=0.5 * (owner == "fake")
+        ).astype(dtype)
+        if view == "pairs":  # (cluster, distance)
+            x = np.abs(x[:, :2]) * [4, 1]
+            x[:, 0] = np.floor(x[:, 0])
         arrays.append(x[:, 0] if view in ("critic", "lengths") else x)
     return arrays
 

@@ -1,4 +1,7 @@
-"""Feature extractors: a classifier's penultimate layer, and Inception as torch-fidelity has it."""
+"""Feature extractors: how one is opened, a classifier's penultimate layer, and what they all do to images.
+
+The others are in `inception` and `dinov2`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from torch.nn import functional as F
 
 from tlgan import registry
 from tlgan.artifact import load_network
-from tlgan.errors import BackendError, DataError, NotFound, SpecError
+from tlgan.errors import SpecError
 from tlgan.metrics.features import CHUNK, Extractor, check_images
 from tlgan.recipe import canonical_json
 from tlgan.shapes import sides
@@ -27,15 +30,17 @@ def open_extractor(
     artifact_ref: str | None = None,
     device: str | torch.device = "cpu",
 ) -> Extractor:
-    """The extractor that `EvaluationSpec.extractor` names: `embedded`, `classifier:<ref>`, `inception[:<weights>]`.
+    """The extractor that `EvaluationSpec.extractor` names: `embedded`, `classifier:<ref>`, `inception[:<weights>]`,
+    `inception_clean[:<weights>]`, `dinov2:<weights>`.
 
     `artifact_path` is the directory of the pulled classifier for the first two, `artifact_ref` the name to record.
     Raises `SpecError` for an unknown name or a missing artifact, and what the extractors raise.
     """
     name, _, argument = spec.partition(":")
     registry.EXTRACTORS.check(name)
-    if name == "inception":
-        return InceptionFeatures(Path(argument).expanduser() if argument else None, device)
+    if registry.EXTRACTORS.facts(name).get("weights"):
+        opened: Extractor = registry.EXTRACTORS.load(name)(Path(argument).expanduser() if argument else None, device)
+        return opened
     if artifact_path is None:
         raise SpecError(
             f"extractor {spec} needs a classifier artifact; received none",
@@ -65,7 +70,7 @@ class ClassifierFeatures:
             "channels": self._channels,
             "range": "[-1, 1]",
         }
-        self.digest = _digest(network, {"arch": network.arch, "config": network.config, **preprocessing})
+        self.digest = digest_of_network(network, {"arch": network.arch, "config": network.config, **preprocessing})
         self.protocol: dict[str, Any] = {"extractor": name, "extractor_digest": self.digest, **preprocessing}
 
     @torch.no_grad()
@@ -76,51 +81,21 @@ class ClassifierFeatures:
     @torch.no_grad()
     def outputs(self, images: Tensor) -> dict[str, Tensor]:
         """`features` [N, F] and `classes`, the logits [N, K]."""
-        features = [self._network.features(self._prepare(part)) for part in check_images(images).split(CHUNK)]
+        features = [self.features_of(part) for part in check_images(images).split(CHUNK)]
         classes = [self._network.blocks["head"](part) for part in features]
         return {"features": torch.cat(features).float().cpu(), "classes": torch.cat(classes).float().cpu()}
+
+    @torch.no_grad()
+    def features_of(self, images: Tensor) -> Tensor:
+        """[N, F] on the device, of images of 0 to 255 that need not be whole numbers."""
+        features: Tensor = self._network.features(self._prepare(images))
+        return features
 
     def _prepare(self, images: Tensor) -> Tensor:
         x = to_channels(images.to(self.device).float(), self._channels)
         if x.shape[-2:] != sides(self._size):
             x = F.interpolate(x, size=sides(self._size), mode="bilinear", antialias=True, align_corners=False)
         return x / 127.5 - 1
-
-
-class InceptionFeatures:
-    """The 2048 pool features of InceptionV3 (2015-12-05, TensorFlow) by torch-fidelity, with its own resize to 299 px.
-
-    `weights` is a local file in torch-fidelity's format; None: its release file, kept in torch's hub folder and
-    downloaded when missing. Raises `NotFound`, `DataError` (not these weights) or `BackendError` (no network).
-    """
-
-    LAYER = "2048"
-
-    def __init__(self, weights: Path | None = None, device: str | torch.device = "cpu") -> None:
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-        file = _downloaded_weights() if weights is None else weights
-        _check_weights(file)
-        try:
-            network = FeatureExtractorInceptionV3("inception", [self.LAYER], feature_extractor_weights_path=str(file))
-        except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-            first = str(error).splitlines()[0]
-            raise DataError(f"{file} does not hold torch-fidelity's InceptionV3: {first}", hint=_where()) from error
-        self.name = "inception"
-        self.device = torch.device(device)
-        self._network = network.to(self.device)
-        preprocessing = {"resize": "bilinear as TensorFlow 1.x to 299 px", "channels": 3, "layer": self.LAYER}
-        self.digest = _digest(network, {"arch": "inception-v3", **preprocessing})
-        self.protocol: dict[str, Any] = {"extractor": self.name, "extractor_digest": self.digest, **preprocessing}
-
-    @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
-        """uint8 [N, 1 to 4, H, W] to float32 [N, 2048] on the CPU. RGB goes in as it is, grey is repeated, alpha is over white."""
-        images = check_images(images)
-        if images.shape[1] in (2, 4):
-            images = to_channels(images.float(), 3).round().to(torch.uint8)
-        images = images.expand(-1, 3, -1, -1)
-        return torch.cat([self._network(part.to(self.device))[0].cpu() for part in images.split(64)])
 
 
 def to_channels(x_nchw: Tensor, channels: int) -> Tensor:
@@ -135,7 +110,14 @@ def to_channels(x_nchw: Tensor, channels: int) -> Tensor:
     return (x_nchw * x_nchw.new_tensor(GREY)[:, None, None]).sum(1, keepdim=True)
 
 
-def _digest(network: nn.Module, about: dict[str, Any]) -> str:
+def resized(x_nchw: Tensor, side: int) -> Tensor:
+    """Bicubic and antialiased, as Pillow does it on floats; neither rounded nor out of 0..255 (Parmar et al. 2022, clean-fid)."""
+    if x_nchw.shape[-2:] == (side, side):
+        return x_nchw
+    return F.interpolate(x_nchw, size=(side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 255)
+
+
+def digest_of_network(network: nn.Module, about: dict[str, Any]) -> str:
     """sha256 hex over `about` and every tensor's name, type, shape and bytes."""
     total = hashlib.sha256(canonical_json(about))
     for name, tensor in sorted(network.state_dict().items()):
@@ -143,41 +125,3 @@ def _digest(network: nn.Module, about: dict[str, Any]) -> str:
         total.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         total.update(tensor.numpy().tobytes())
     return total.hexdigest()
-
-
-def _url() -> str:
-    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-
-    return str(URL_INCEPTION_V3)
-
-
-def _where() -> str:
-    return (
-        f"get {_url()} (91 MiB) where there is a network, and pass it as `extractor: inception:/path/to/the/file.pth`"
-    )
-
-
-def _downloaded_weights() -> Path:
-    """torch-fidelity's release file; its name ends in the first 8 digits of its sha256, which are checked."""
-    file = Path(torch.hub.get_dir()) / "checkpoints" / _url().rpartition("/")[2]
-    if not file.is_file():
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(_url(), str(file), hash_prefix=file.stem.rpartition("-")[2], progress=False)
-        except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError
-            raise BackendError(
-                f"the Inception weights can't be downloaded to {file}: {error}", hint=_where()
-            ) from error
-    return file
-
-
-def _check_weights(file: Path) -> None:
-    """Refuses a file that is no plain dictionary of tensors, before torch-fidelity unpickles it."""
-    if not file.is_file():
-        raise NotFound(f"Inception weights {file}: there is no such file", hint=_where())
-    try:
-        state = torch.load(file, weights_only=True, map_location="cpu", mmap=False)
-    except Exception as error:  # a broken or unsafe file raises whatever its bytes lead to
-        raise DataError(f"{file} is not a file of weights: {str(error).splitlines()[0]}", hint=_where()) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise DataError(f"{file} holds no dictionary of tensors", hint=_where())

@@ -3,22 +3,28 @@
 fake.…        the generated images           real.…       the reference images
 training.…    the images trained on          mirrored.…   the same left-right, where training flips them
 ….features, ….classes, ….critic              see `looking.looker`
-path.lengths                                 see `paths`
-diversity.clusters                           see `diversity`
+path.lengths                                 see `paths`; in units of the perceptual `distance`
+diversity.pairs                              see `diversity`; the same
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from tlgan.distributed import World
 from tlgan.errors import DataError, SpecError
+from tlgan.metrics.diversity import IMAGES, centre_rows, cluster_pairs
 from tlgan.metrics.features import Extractor
 from tlgan.metrics.looking import EXTRACTED, looker, rows_of
-from tlgan.metrics.pictures import Pictures, SameShape, Stored
+from tlgan.metrics.paths import Paths
+from tlgan.metrics.perceptual import Distance, open_distance
+from tlgan.metrics.pictures import Generated, Pictures, SameShape, Stored
 from tlgan.metrics.reference import stored_rows
 from tlgan.models.blocks import Network
 
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Materials:
-    """Generated images and what they are held against. `training`, `critic` are needed by some metrics only."""
+    """Generated images and what they are held against. `training`, `critic`, `perceptual` are needed by some metrics only."""
 
     fake: Pictures
     real: Dataset
@@ -36,6 +42,7 @@ class Materials:
     training: Dataset | None = None
     flipped: bool = False
     critic: Network | None = None
+    perceptual: str = "extractor"
     world: World = field(default_factory=World)
     cache_dir: Path | None = None
 
@@ -55,6 +62,8 @@ class Materials:
     def _check(self, wanted: dict[str, set[str]]) -> None:
         if self.training is None and not wanted.keys().isdisjoint({"training", "mirrored", "diversity"}):
             raise SpecError("this metric needs the images that were trained on; received none", hint="set `training`")
+        if not isinstance(self.fake, Generated) and not wanted.keys().isdisjoint({"path", "diversity"}):
+            raise SpecError("this metric needs the generator; received images", hint="pass `Generated`")
         if self.critic is None and any("critic" in views for views in wanted.values()):
             raise SpecError(
                 "this metric needs a discriminator; received none", hint="evaluate an artifact that holds its D"
@@ -80,6 +89,28 @@ class Materials:
         if not self.flipped:
             return dict.fromkeys(views)
         return self._of(self.training, views, mirrored=True)
+
+    @cached_property
+    def distance(self) -> Distance:
+        return open_distance(self.perceptual, self.extractor, self.world.device)
+
+    def _path(self, views: set[str]) -> dict[str, Any]:
+        assert isinstance(self.fake, Generated), "checked"
+        paths = Paths(self.fake)
+        return rows_of(paths, paths.look(self.distance), self.world)
+
+    def _diversity(self, views: set[str]) -> dict[str, Any]:
+        """Of the first 1 000 images, on rank 0 alone."""
+        assert self.training is not None, "checked"
+        assert isinstance(self.fake, Generated), "checked"
+        if not self.world.is_main:
+            return {}
+        few = Generated(self.fake.g, min(self.fake.count, IMAGES), self.fake.seed, self.fake.check)
+        look = looker({"images"}, self.extractor)
+        fake = rows_of(SameShape(few, list(self.real.images.shape[1:])), look, World())["images"]
+        centres = rows_of(Stored(self.training, centre_rows(len(self.training))), look, World())["images"]
+        pairs = cluster_pairs(self.distance, torch.from_numpy(fake), torch.from_numpy(centres))
+        return {"pairs": pairs}
 
     def _of(self, dataset: Dataset, views: set[str], mirrored: bool = False) -> dict[str, Any]:
         """What can be, from the cache; D's logits are another's every time."""

@@ -12,6 +12,7 @@ from tlgan import registry
 from tlgan.distributed import World
 from tlgan.metrics.features import Extractor
 from tlgan.metrics.materials import Materials
+from tlgan.metrics.paths import Paths
 from tlgan.metrics.pictures import Generated, Given
 from tlgan.metrics.protocol import MetricValue, check_comparable, compare, named, same_protocol
 from tlgan.metrics.reference import reference_features
@@ -34,6 +35,7 @@ def measure(
     training: Dataset | None = None,
     flipped: bool = False,
     critic: Network | None = None,
+    perceptual: str = "extractor",
     world: World | None = None,
     cache_dir: Path | None = None,
 ) -> list[MetricValue]:
@@ -42,8 +44,8 @@ def measure(
 
     What metrics are computed from is made once for all of them, in batches of its own: values depend neither on how the
     stream was cut nor on the number of ranks. `seed` and `ema` say how the images were made, and are recorded. All of
-    `dataset` is the reference; `training` (the images trained on, mirrored at random if `flipped`) and `critic`, a
-    discriminator, are asked for by the metrics whose row in the table says so.
+    `dataset` is the reference; `training` (the images trained on, mirrored at random if `flipped`), `critic`, a
+    discriminator, and `perceptual`, a distance, are asked for by the metrics whose row in the table says so.
     Raises `SpecError` for an unknown metric or one that lacks what it needs; `DataError` for images unlike the reference
     in shape, too few of them, or features that are not finite.
     """
@@ -51,7 +53,7 @@ def measure(
     inputs = {name: registry.METRICS.facts(name)["inputs"] for name in names}
     world = world or World()
     fake = images if isinstance(images, Generated) else Given(images)
-    materials = Materials(fake, dataset, extractor, training, flipped, critic, world, cache_dir)
+    materials = Materials(fake, dataset, extractor, training, flipped, critic, perceptual, world, cache_dir)
     found = materials.collect(one for name in names for one in inputs[name])
     if not world.is_main:
         return []
@@ -78,8 +80,18 @@ def _protocol(inputs: tuple[str, ...], found: dict[str, Any], materials: Materia
             about["samples_fake"] = len(found[one])
         elif name == "real":
             about |= {"reference": materials.real.digest, "samples_real": len(materials.real)}
-        elif name == "training" and materials.training is not None:
-            about |= {"training": materials.training.digest, "samples_training": len(materials.training)}
+        elif name == "training":
+            about |= _training_of(materials)
+        elif name in ("path", "diversity"):
+            about |= materials.distance.protocol | {"quantised": "no" if name == "path" else "uint8"}
+            assert isinstance(materials.fake, Generated), "checked"
+            about["samples_fake"] = materials.fake.count
+            about |= {"space": Paths(materials.fake).space} if name == "path" else _training_of(materials)
         elif name == "mirrored":
             about["mirrored"] = materials.flipped
     return about
+
+
+def _training_of(materials: Materials) -> dict[str, Any]:
+    assert materials.training is not None, "checked"
+    return {"training": materials.training.digest, "samples_training": len(materials.training)}

@@ -15,6 +15,7 @@ from tiny_gan import dataset, flat
 from tlgan import train as loop
 from tlgan.data import Dataset
 from tlgan.distributed import World
+from tlgan.guards import Guards
 from tlgan.recipe import Recipe
 
 
@@ -56,9 +57,11 @@ def train(tmp_path: Path) -> Callable[..., Outcome]:
         parent: Path | None = None,
         data: Dataset | None = None,
         evaluator: loop.Evaluator | None = None,
+        guards: Guards | None = None,
+        events: list[dict[str, Any]] | None = None,
         **schedule: Any,
     ) -> Outcome:
-        events: list[dict[str, Any]] = []
+        events = [] if events is None else events
         saved: list[int] = []
         steps = itertools.count(1)
         hooks = loop.Hooks(
@@ -76,6 +79,7 @@ def train(tmp_path: Path) -> Callable[..., Outcome]:
             tmp_path / where,
             parent=parent,
             evaluator=evaluator,
+            guards=guards,
             world=World(),
             hooks=hooks,
         )

@@ -16,8 +16,9 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from tlgan.artifact import save_networks
 from tlgan.errors import BackendError, DataError, NotFound, SpecError
-from tlgan.metrics import extractors
-from tlgan.metrics.extractors import ClassifierFeatures, InceptionFeatures, open_extractor, to_channels
+from tlgan.metrics import inception
+from tlgan.metrics.extractors import ClassifierFeatures, open_extractor, to_channels
+from tlgan.metrics.inception import InceptionFeatures
 from tlgan.models import build_pair, seeded
 from tlgan.models.classifier import ConvNet
 from tlgan.recipe import ModelSpec
@@ -103,8 +104,8 @@ def test_the_protocol_says_where_features_come_from(artifact: Path) -> None:
 def test_wrong_images_and_artifacts_are_refused(artifact: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected uint8 .* received float32 \[1, 1, 16, 16\]"):
         ClassifierFeatures(artifact, "c")(torch.zeros(1, 1, 16, 16))
-    with pytest.raises(DataError, match=r"received uint8 \[1, 2, 16, 16\]"):
-        ClassifierFeatures(artifact, "c")(random_images(1, 0, channels=2, size=16))
+    with pytest.raises(DataError, match=r"received uint8 \[1, 5, 16, 16\]"):
+        ClassifierFeatures(artifact, "c")(random_images(1, 0, channels=5, size=16))
     with pytest.raises(NotFound, match=r"no model\.json"):
         ClassifierFeatures(tmp_path, "c")
     g, d = build_pair(ModelSpec(width=4), 1, seed=0)
@@ -179,7 +180,7 @@ def no_weights_yet(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_inception_without_a_network_says_where_to_get_it(no_weights_yet: Path, monkeypatch) -> None:
-    monkeypatch.setattr(extractors, "_url", lambda: "http://127.0.0.1:1/weights-inception-2015-12-05-6726825d.pth")
+    monkeypatch.setattr(inception, "_url", lambda: "http://127.0.0.1:1/weights-inception-2015-12-05-6726825d.pth")
     with pytest.raises(BackendError, match=r"can't be downloaded.*Connection refused") as caught:
         open_extractor("inception")
     assert "http://127.0.0.1:1/weights-inception-2015-12-05-6726825d.pth" in str(caught.value.hint)
@@ -190,11 +191,11 @@ def test_a_download_is_checked_and_kept(no_weights_yet: Path, inception_weights:
     sha = hashlib.sha256(inception_weights.read_bytes()).hexdigest()
     for name in ("good-" + sha[:8], "wrong-00000000"):
         shutil.copy(inception_weights, no_weights_yet / f"{name}.pth")
-    monkeypatch.setattr(extractors, "_url", (no_weights_yet / "wrong-00000000.pth").as_uri)
+    monkeypatch.setattr(inception, "_url", (no_weights_yet / "wrong-00000000.pth").as_uri)
     with pytest.raises(BackendError, match="invalid hash value"):
         InceptionFeatures()
     assert not list((no_weights_yet / "hub").rglob("*.pth"))
-    monkeypatch.setattr(extractors, "_url", (no_weights_yet / f"good-{sha[:8]}.pth").as_uri)
+    monkeypatch.setattr(inception, "_url", (no_weights_yet / f"good-{sha[:8]}.pth").as_uri)
     assert InceptionFeatures().digest == InceptionFeatures(inception_weights).digest
     (no_weights_yet / f"good-{sha[:8]}.pth").unlink()
     InceptionFeatures()  # from the hub folder now

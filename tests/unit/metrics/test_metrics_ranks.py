@@ -28,6 +28,9 @@ class Classes(Pixels):
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         return super().__call__(images[:, :, 12:20, 12:20])
 
+    def features_of(self, images: torch.Tensor) -> torch.Tensor:
+        return self(images)
+
     def outputs(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         features = self(images)
         return {"features": features, "classes": features @ torch.linspace(-1, 1, 64 * 5).view(64, 5)}
