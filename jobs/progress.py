@@ -158,6 +158,13 @@ class Progress:
             f"{run_id}  gate {event['bound']}: {'passed' if event['passed'] else 'FAILED'} ({event['value']:.4g})"
         )
 
+    def _guard(self, run_id: str, event: Event) -> None:
+        self._print(f"{run_id}  {event['reason']} (samples: the grid at {event['grid'] / 1000:g} kimg)")
+
+    def _enough(self, run_id: str, event: Event) -> None:
+        best, since = f"{event['best']:.4g}" if event["best"] is not None else "none", event["best_nimg"] / 1000
+        self._print(f"{run_id}  {event['metric']} has not improved since {since:g} kimg ({best}): training ends")
+
     def _promoted(self, run_id: str, event: Event) -> None:
         self._print(f"{run_id}  {event['ref']} now is {event['digest'][:16]}")
 

@@ -35,7 +35,9 @@ SHORT = {
         "search.trials=3",
         "search.pbt.every_kimg=0.3",
     ],
+    "finetune-guarded": [*TRAIN, "evaluation.samples=64", "guards.metrics={}", "guards.statistics={}"],
     "evaluate": ["samples=64", "gate.kid=< 1000"],
+    "evaluate-all": ["samples=64", "resources.workers=2"],
     "generate": ["n=4", "out=four.png"],
 }
 

@@ -64,7 +64,12 @@ class Materials:
             raise SpecError("this metric needs the images that were trained on; received none", hint="set `training`")
         if not isinstance(self.fake, Generated) and not wanted.keys().isdisjoint({"path", "diversity"}):
             raise SpecError("this metric needs the generator; received images", hint="pass `Generated`")
-        if self.critic is None and any("critic" in views for views in wanted.values()):
+        asks_D = any("critic" in views for views in wanted.values())
+        if asks_D and getattr(self.critic, "classes", ()):
+            raise SpecError("this metric is not defined for a discriminator that takes labels; leave it out")
+        if "path" in wanted and getattr(getattr(self.fake, "g", None), "classes", ()):
+            raise SpecError("path lengths are not defined for a generator that takes labels; leave ppl out")
+        if asks_D and self.critic is None:
             raise SpecError(
                 "this metric needs a discriminator; received none", hint="evaluate an artifact that holds its D"
             )
