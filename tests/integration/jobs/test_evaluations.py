@@ -67,7 +67,7 @@ def test_training_images_that_changed_are_not_compared_with(
     execute(evaluation(**job), session)
     (folder / "0.png").unlink()
     with pytest.raises(
-        SpecError, match="the images that tiny-gan@.* was trained on are not there any more as they were"
+        SpecError, match=r"the images that tiny-gan@.* was trained on are not there any more as they were"
     ):
         execute(evaluation(**job), session)
     execute(evaluation(**job, training={"source": "digits", "limit": 20}), session)
