@@ -140,13 +140,10 @@ class GanLearner:
 
     def _g_phase(self, made: dict[str, Any], of_G: dict[str, Tensor]) -> dict[str, Tensor]:
         fake, step, labels = made["fake"], made["step"], made["inputs"].get("labels")
-        others: dict[str, Tensor] = {}
-        with frozen(self.D), self._autocast():
-            if self.loss.paired:
-                others = self._judged_real(made["real"], labels, step)
-            with tapped(self.D, self.terms.taps("G", step, "D")) as seen:
-                shown = self.augment(fake, self._draw("g", step, len(fake)))
-                logits = _judge(self.D, channels_last(shown), labels).float()[self.method.rows]
+        others = self._judged_real(made["real"], labels, step) if self.loss.paired else {}
+        shown = self.augment(fake, self._draw("g", step, len(fake)))
+        with frozen(self.D), self._autocast(), tapped(self.D, self.terms.taps("G", step, "D")) as seen:
+            logits = _judge(self.D, channels_last(shown), labels).float()[self.method.rows]
         base = self.loss.g(logits, others["logits_real"]) if self.loss.paired else self.loss.g(logits)
         shows = {"shown_fake": shown, "logits_fake": logits, **others, "critic": self._critic(labels)}
         with frozen(self.D):
@@ -158,7 +155,8 @@ class GanLearner:
     def _judged_real(self, real: Tensor, labels: Tensor | None, step: int) -> dict[str, Tensor]:
         """Real images as D sees them in the G phase, and their logits: generated ones are compared with them."""
         shown = self.augment(real, self._draw("g/real", step, len(real)))
-        logits = _judge(self.D, channels_last(shown), labels).float()[self.method.rows]
+        with self._autocast():
+            logits = _judge(self.D, channels_last(shown), labels).float()[self.method.rows]
         return {"shown_real": shown, "logits_real": logits}
 
     @torch.no_grad()

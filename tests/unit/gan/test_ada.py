@@ -294,6 +294,26 @@ def test_r1_is_taken_through_the_augmentation() -> None:
         assert {name: b[name] for name in a} == pytest.approx(a, rel=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["nonsaturating", "relativistic"])
+def test_images_are_augmented_in_full_precision(loss: str) -> None:
+    """A warp is matrix products, which bf16 would make of eight bits."""
+    learner = new_learner(recipe(augment={"name": "ada", "p": 0.5}, loss={"name": loss, "r1": 1.0}, precision="bf16"))
+    original, seen = learner.augment, []
+
+    class Watched:
+        def __getattr__(self, name: str) -> object:
+            return getattr(original, name)
+
+        def __call__(self, x: Tensor, params: dict[str, Tensor]) -> Tensor:
+            seen.append((torch.is_autocast_enabled("cpu"), x.dtype))
+            return original(x, params)
+
+    learner.augment = Watched()
+    run_steps(learner, dataset(), 1)
+    assert len(seen) == (5 if loss == "relativistic" else 4)  # real, generated, the penalty's, G's; and real ones again
+    assert set(seen) == {(False, torch.float32)}
+
+
 def test_apa_shows_generated_images_as_real_ones() -> None:
     augment = Apa(AugmentSpec(name="apa", p=0.25))
     real, pseudo = torch.zeros(4000, 1, 2, 2), torch.ones(4000, 1, 2, 2)
