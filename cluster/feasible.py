@@ -75,6 +75,7 @@ def findings(view: View, scope: Scope) -> Iterator[Finding]:
     yield from _channels(view, scope)
     yield from _freezing(view, scope)
     yield from _method(view, scope)
+    yield from _networks(view, scope)
     yield from _gates(view)
     yield from _measurable(view)
     yield from _search(view)
@@ -231,6 +232,16 @@ def _method(view: View, scope: Scope) -> Iterator[Finding]:
     given = {name: view.raw(f"transfer.{name}") for name in methods.OPTIONS}
     for name in [] if scope.loose else methods.idle(method, given):
         yield f"transfer.{name}", f"{methods.lacks(method, name)}; leave it out", None
+
+
+def _networks(view: View, scope: Scope) -> Iterator[Finding]:
+    """What is asked of the networks is something that they have."""
+    arch = arch_of(view, scope)
+    if view.written("loss.path_length") and arch and not registry.ARCHS.facts(arch).get("styles"):
+        yield "loss.path_length", f"path_length is for networks with styles; {arch} has none", None
+    for name in (view.written("metrics") or []) if view.written("model.conditional") else []:
+        if name in registry.METRICS and "critic" in registry.owners_of([name]):
+            yield "metrics", f"{name} asks D about images without labels; a conditional one can't say", None
 
 
 def _gates(view: View) -> Iterator[Finding]:

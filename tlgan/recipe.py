@@ -330,6 +330,15 @@ class Recipe(Section):
 
     _metrics = field_validator("metrics")(check_metrics)
 
+    @field_validator("metrics")
+    @classmethod
+    def _can_be_asked(cls, metrics: list[str], info: ValidationInfo) -> list[str]:
+        model = info.data.get("model")
+        for name in metrics if model and model.conditional else []:
+            if "critic" in registry.owners_of([name]):
+                raise ValueError(f"{name} asks D about images without labels; a conditional one can't say")
+        return metrics
+
     @field_validator("loss")
     @classmethod
     def _has_styles(cls, loss: LossSpec, info: ValidationInfo) -> LossSpec:

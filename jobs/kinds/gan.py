@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
+
+from pydantic import ValidationError
 
 from cluster.drafts import files_of, get_draft, unpin_all
 from cluster.fence import Fence
@@ -19,7 +22,7 @@ from jobs.execute import Outcome, forget_progress
 from jobs.pin import Plan, extractor_ref, identity_of, pin_artifact, pin_recipe
 from jobs.session import Session
 from tlgan import methods
-from tlgan.errors import RunFailed, RunStopped, SpecError
+from tlgan.errors import Problem, RunFailed, RunStopped, SpecError
 from tlgan.manifest import Manifest, Parent
 from tlgan.recipe import LossSpec, ModelSpec, Recipe, TransferSpec
 from tlgan.registry import TRANSFERS, blocks_at
@@ -45,18 +48,29 @@ def _ends(job: GanJob) -> dict[str, Any]:
 def recipe_of(job: PretrainJob | FinetuneJob, session: Session) -> tuple[Recipe, list[Parent]]:
     """The job's recipe; for a fine-tuning the parent's networks and loss are filled in and the freeze depths checked."""
     if isinstance(job, PretrainJob):
-        return job.recipe(), []
+        return _checked(job.recipe), []
     manifest, parent = pin_artifact(session, job.init_from, "init_from", "gan")
     if manifest.recipe is None:
         raise SpecError(f"init_from: {manifest.ref} does not say how its networks are built, it has no recipe")
     model = ModelSpec.model_validate(manifest.recipe["model"])
     if reason := methods.misfit(job.transfer.method, model.arch):
         raise SpecError(f"transfer.method: {reason}")
-    recipe = job.recipe(model.model_copy(update={"channels": None}), LossSpec.model_validate(manifest.recipe["loss"]))
+    loss = LossSpec.model_validate(manifest.recipe["loss"])
+    recipe = _checked(lambda: job.recipe(model.model_copy(update={"channels": None}), loss))
     if (changed := _fixed_parts(model, recipe.model)) is not None:
         raise SpecError(f"model.{changed}: a fine-tuning keeps the parent's networks; leave it out, or pretrain anew")
     check_freezing(job.transfer, recipe.model)
     return recipe, [parent]
+
+
+def _checked(make: Callable[[], Recipe]) -> Recipe:
+    """A recipe whose parts may not go together, of which some come from the parent. Raises `SpecError`."""
+    try:
+        return make()
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        problems = [(str(e["msg"]).removeprefix("Value error, "), ".".join(map(str, e["loc"]))) for e in found]
+        raise SpecError([Problem(message, path=path) for message, path in problems]) from None
 
 
 def _fixed_parts(parent: ModelSpec, child: ModelSpec) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from test_networks import awake
 from tiny_gan import CLASSES, LATENT_DIM, dataset, differing, new_learner, pair, recipe, run_steps
 from torch import Tensor
@@ -18,6 +19,7 @@ from tlgan.data import Dataset
 from tlgan.errors import SpecError
 from tlgan.models.blocks import Network
 from tlgan.models.labels import ClassTable
+from tlgan.recipe import Recipe
 from tlgan.sampling import draw, generate, interpolate, labels_of
 from tlgan.transfer import start_from
 
@@ -136,6 +138,15 @@ def test_which_classes_are_drawn() -> None:
     in_turn = draw(G, z, labels=torch.tensor([0, 1, 0, 1, 0]))
     assert torch.equal(draw(G, z), in_turn)
     assert len(interpolate(G, 3, classes=["right"])) == 4
+
+
+def test_metrics_that_ask_d_are_refused() -> None:
+    fields = recipe(model={"conditional": True}).model_dump(mode="json")
+    assert Recipe.model_validate({**fields, "metrics": ["kid"]}).metrics == ["kid"]
+    with pytest.raises(
+        ValidationError, match="adversarial asks D about images without labels; a conditional one can't say"
+    ):
+        Recipe.model_validate({**fields, "metrics": ["kid", "adversarial"]})
 
 
 def test_data_without_labels_is_refused() -> None:

@@ -36,6 +36,7 @@ VALUES = [
     ("metrics", "kid", 'metrics: expected a list of words, received "kid" (write [kid])'),
     ("metrics", "[kidd]", f'metrics: unknown metric "kidd"; expected one of: {METRICS} (did you mean "kid"?)'),
     ("metrics", "[kid, kid]", "metrics: a metric is named twice: kid, kid"),
+    ("loss.path_length", "2.0", "loss.path_length: path_length is for networks with styles; dcgan has none"),
     ("loss.name", "hing", 'loss.name: unknown loss "hing"; expected one of: minimax, nonsaturating, least_squares, hinge,'
      ' wasserstein, relativistic (did you mean "hinge"?)'),
     ("model.resolution", "48", "model.resolution: dcgan is built for resolutions 32, 64, 128; received 48"),
