@@ -21,6 +21,7 @@ from types import TracebackType
 from tlgan.errors import BackendError
 
 HOST = "127.0.0.1"
+TRIES = 3
 STARTED = "Ray runtime started"
 START_SECONDS = 120.0
 RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
@@ -81,12 +82,26 @@ class MiniCluster:
         self.address = f"{self.host('head')}:{port}"
         temporary = self.folder / f"r{self._made}"  # paths of its sockets must be short
         head = ["--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={temporary}"]
-        self._wait_for(self._add("head", head))
-        for node in [self.add_node() for _ in range(self.count)]:
-            self._wait_for(node)
+        self._started("head", head)
+        for _ in range(self.count):
+            self.add_node()
 
     def add_node(self) -> Node:
-        return self._add(f"node{self._made}", [f"--address={self.address}", f"--num-cpus={self.cpus}"])
+        """Returns when it has joined."""
+        return self._started(f"node{self._made}", [f"--address={self.address}", f"--num-cpus={self.cpus}"])
+
+    def _started(self, name: str, arguments: list[str]) -> Node:
+        """Ray gives a node half a minute to start, which a busy machine may not keep: then another one is tried."""
+        for _ in range(TRIES - 1):
+            node = self._add(name, arguments)
+            try:
+                self._wait_for(node)
+                return node
+            except BackendError:
+                self.kill(node)
+        node = self._add(name, arguments)
+        self._wait_for(node)
+        return node
 
     def _add(self, name: str, arguments: list[str]) -> Node:
         self._made += 1

@@ -38,6 +38,9 @@ QUIET = {
 }
 OBJECT_STORE_BYTES = 256 << 20
 CONNECT_SECONDS = 5.0
+START_TRIES = 3
+TOO_SLOW = "timed out during startup"
+"""What Ray says when a node did not start within its half a minute, as on a machine with much to do."""
 
 
 class RaySession:
@@ -123,6 +126,20 @@ class RaySession:
             )
             return
         self._folder = Path(tempfile.mkdtemp(prefix="tlgan-ray-", dir="/tmp"))  # paths of its sockets must be short
+        for tries_left in reversed(range(START_TRIES)):
+            try:
+                self._start(ray)
+                return
+            except Exception as error:
+                if TOO_SLOW not in str(error):
+                    raise
+                ray.shutdown()
+                if not tries_left:
+                    raise TimeoutError(
+                        f"it did not start in time, {START_TRIES} times: this machine is too busy"
+                    ) from error
+
+    def _start(self, ray: Any) -> None:
         ray.init(
             address="local",
             num_cpus=_cpus(),

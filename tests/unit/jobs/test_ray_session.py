@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,3 +144,40 @@ def test_ray_outlives_the_thread_that_asked_for_it() -> None:
         env=environment,
     )
     assert done.stdout == "42\n", done.stderr
+
+
+class SlowRay:
+    """Ray on a busy machine: it starts at the `works`-th try."""
+
+    def __init__(self, works: int) -> None:
+        self.works, self.tries, self.ended = works, 0, 0
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, **_: Any) -> None:
+        self.tries += 1
+        if self.tries < self.works:
+            raise Exception(
+                "The current node timed out during startup. This could happen because ..."
+            )  # Ray's own words
+
+    def shutdown(self) -> None:
+        self.ended += 1
+
+
+@pytest.mark.parametrize(("works", "tries"), [(1, 1), (3, 3), (9, 3)])
+def test_a_ray_that_starts_slowly_is_started_again(works: int, tries: int) -> None:
+    session, ray = RaySession(), SlowRay(works)
+    try:
+        if works <= 3:
+            session._init(ray)
+        else:
+            with pytest.raises(TimeoutError, match="this machine is too busy"):
+                session._init(ray)
+    finally:
+        assert session._folder
+        session._folder.rmdir()
+        session._folder = None
+    assert ray.tries == tries
+    assert ray.ended == (tries - 1 if works <= 3 else tries)
