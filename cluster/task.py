@@ -22,7 +22,9 @@ from cluster.fence import Fence
 from cluster.patience import PATIENCE, patiently
 from cluster.sections import GuardsSpec
 from cluster.store import ArtifactStore, Store, open_store
+from tlgan.manifest import FileEntry
 from tlgan.recipe import DataSpec, Recipe
+from tlgan.shapes import Resolution
 
 log = logging.getLogger("tlgan.task")
 Event = dict[str, Any]
@@ -83,6 +85,7 @@ def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
     """
     import torch
 
+    from cluster.statistics import at_publication
     from tlgan.distributed import World
     from tlgan.train import Hooks, train
 
@@ -127,6 +130,15 @@ def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
         finished = result.finished or desk.had_enough
         if world.is_main and finished:
             desk.finish(result)
+            if recipe.metrics and not task.objective:
+                at_publication(
+                    artifacts,
+                    recipe.evaluation.extractor,
+                    task.extractor_ref,
+                    dataset,
+                    result.networks["G_ema"],
+                    desk.entries,
+                )
     finally:
         if world.is_main:
             writer.close()
@@ -172,7 +184,7 @@ def fetch_start(task: GanTask, store: Store, world: Any) -> Path:
 
 def dataset_of(
     spec: DataSpec,
-    resolution: int | list[int],
+    resolution: Resolution,
     artifacts: ArtifactStore,
     channels: int | None = None,
     here: Mapping[str | None, Path] | None = None,
@@ -272,6 +284,7 @@ class _Desk:
         self.had_enough = False
         self.coverage: dict[str, Any] | None = None
         self.last_grid: bytes | None = None
+        self.entries: list[FileEntry] = []
 
     def report(self, event: Event) -> None:
         if event["type"] == "grid":
@@ -347,9 +360,9 @@ class _Desk:
             patiently(lambda: self._leave(Path(folder), document, png), f"run {self.task.run}", self.task.patience)
 
     def _leave(self, folder: Path, document: dict[str, Any], png: bytes) -> None:
-        entries = self.artifacts.stage(folder, pin=pin_name(self.task.run, self.task.attempt))
+        self.entries = self.artifacts.stage(folder, pin=pin_name(self.task.run, self.task.attempt))
         document = {
-            "files": [entry.model_dump() for entry in entries],
+            "files": [entry.model_dump() for entry in self.entries],
             **document,
         }
         self.fence()

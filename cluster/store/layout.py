@@ -11,8 +11,8 @@
 
 A blob has a nonce when its plain key was condemned as it was pushed: a condemned key is never written again while its
 collector may live. A restored version keeps its manifest below `deleted/`, which means nothing while it is back; where
-a version's data was taken for good a fence stays in its place. `runs/` belongs to `cluster.runs`; `probe/` holds what a
-probe of the server could not remove.
+a version's data was taken for good a fence stays in its place. `runs/` belongs to `cluster.runs`, `statistics/` to
+`cluster.statistics`; `probe/` holds what a probe of the server could not remove.
 """
 
 from __future__ import annotations

@@ -62,6 +62,7 @@ VERBS: dict[str, Verb] = {
     "artifact import": Verb("jobs.verbs.moves:import_file", "artifacts"),
     "artifact share": Verb("jobs.verbs.moves:share", "artifacts"),
     "generate": Verb("jobs.verbs.use:generate", "use"),
+    "recommend": Verb("jobs.verbs.recommend:recommend", "use"),
     "data ls": Verb("jobs.verbs.data:ls", "data"),
     "data pack": Verb("jobs.verbs.data:pack", "data"),
     "data show": Verb("jobs.verbs.data:show", "data"),

@@ -9,6 +9,7 @@ import typer
 
 from jobs.options import SetOption
 from jobs.output import Context, counted, table
+from tlgan import shapes
 from tlgan.errors import NotFound, Problem, SpecError, TlganError, did_you_mean
 
 if TYPE_CHECKING:
@@ -59,8 +60,21 @@ def pack(
             recipe = {"data": spec.model_dump(mode="json")}
             aliases = tuple(dict.fromkeys(["latest", *(alias or [])]))
             manifest = store.push(name, Path(folder, "shards"), kind=KIND, recipe=recipe, facts=facts, aliases=aliases)
+        _store_statistics(store, dataset)
     shown = _published_row(manifest)
     ctx.emit(shown, f"{shown['ref']}  {_in_words(shown)}")
+
+
+def _store_statistics(store: ArtifactStore, dataset: Any) -> None:
+    """For `tlgan recommend`, if the store has the embedded extractor; otherwise they are made when they are asked for."""
+    from cluster.statistics import at_publication
+    from jobs.pin import EMBEDDED
+
+    try:
+        extractor = store.resolve(f"{EMBEDDED}:latest")
+    except NotFound:
+        return
+    at_publication(store, "embedded", extractor.ref, dataset)
 
 
 def show(
@@ -172,7 +186,7 @@ def _published_row(manifest: Manifest) -> dict[str, Any]:
 
 
 def _in_words(row: dict[str, Any]) -> str:
-    size = f"{row['resolution']}x{row['resolution']}x{row['channels']}"
+    size = f"{shapes.text(row['resolution'])}x{row['channels']}"
     shards = counted(row["shards"] or 0, "shard")
     return f"{counted(row['count'] or 0, 'image')} of {size} in {shards}, {(row['bytes'] or 0) / 1e6:.1f} MB"
 
@@ -206,4 +220,4 @@ def _save_sheet(store: ArtifactStore, manifest: Manifest, path: Path) -> Path:
 
     spec = DataSpec(artifact=manifest.ref, limit=60)
     dataset = prepare(spec, resolution=manifest.facts["resolution"], artifact_path=store.pull(manifest))
-    return save_png(to_grid(dataset.images, scale=max(1, 64 // dataset.resolution)), path)
+    return save_png(to_grid(dataset.images, scale=max(1, 64 // shapes.longer(dataset.resolution))), path)
