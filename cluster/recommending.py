@@ -164,7 +164,7 @@ def _misfit(
 def _made(manifest: Manifest) -> str:
     if any(parent.role == "init_from" for parent in manifest.parents):
         return "fine-tuned"
-    return "imported" if "origin" in manifest.facts else "pretrained"
+    return "imported" if "origin" in manifest.facts else "blended" if "blend" in manifest.facts else "pretrained"
 
 
 def advise(

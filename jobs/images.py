@@ -27,7 +27,7 @@ def write_images(
     if form == "png":
         if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
             raise Conflict(f"{dest} exists and is no empty folder", hint="choose another folder")
-        with _beside(dest) as folder:
+        with beside(dest) as folder:
             folder.mkdir()
             number = 0
             for batch in stream(g, n, seed, truncation, classes):
@@ -35,7 +35,7 @@ def write_images(
                     (folder / f"{number:06d}.png").write_bytes(image_png(image.numpy()))
                     number += 1
         return
-    with _beside(dest) as file:
+    with beside(dest) as file:
         images = generate(g, n, seed, truncation, classes)
         if form == "npz":
             import numpy as np
@@ -53,7 +53,7 @@ def write_strip(
     from tlgan.grid import save_png, strip
     from tlgan.sampling import interpolate
 
-    with _beside(dest) as file:
+    with beside(dest) as file:
         images = interpolate(g, steps, seed, truncation, ends, classes)
         save_png(strip(images, scale=max(1, 64 // images.shape[-1])), file)
 
@@ -67,7 +67,7 @@ def digest_of_files(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _beside(dest: Path) -> Iterator[Path]:
+def beside(dest: Path) -> Iterator[Path]:
     """A name to write to, renamed to `dest` at the end."""
     temporary = dest.absolute().with_name(f".{dest.name}.{uuid.uuid4().hex[:8]}.part")
     try:

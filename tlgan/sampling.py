@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -37,6 +37,12 @@ def draw(g: Network, z: Tensor, truncation: float = 1.0, labels: Tensor | None =
         given = {} if labels is None else {"labels": labels[rows].to(device)}
         parts.append(to_uint8(g.truncated(z[rows].to(device), truncation, **given)).cpu())
     return torch.cat(parts).contiguous()
+
+
+@torch.no_grad()
+def draw_in_parts(images: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
+    """uint8 images on the CPU of codes `[N, ...]`, in batches; `images` maps codes to floats."""
+    return torch.cat([to_uint8(images(part)).cpu() for part in torch.split(codes, BATCH)]).contiguous()
 
 
 def labels_of(g: Network, seed: int, start: int, count: int, classes: Sequence[str] = ()) -> Tensor | None:

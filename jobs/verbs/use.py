@@ -68,8 +68,31 @@ def generate(
             help="A strip instead: STEPS images from one latent to the next, of --n (2).",
         ),
     ] = None,
+    video: Annotated[
+        bool,
+        typer.Option(
+            "--video", help="A film that loops through --n (4) images, --interpolate (30) frames between two."
+        ),
+    ] = False,
+    style_mix: Annotated[
+        str | None,
+        typer.Option(
+            "--style-mix", metavar="BLOCK", help="Styles of --n (6) images up to BLOCK (b16), of others from there on."
+        ),
+    ] = None,
 ) -> None:
     """Draw images with a published generator and print where they are."""
+    if video or style_mix:
+        from jobs.verbs.latents import Moving, draw_film, draw_mixture
+
+        wanted = Moving(n, seed, truncation, out, interpolate, form, classes)
+        if video and style_mix:
+            raise SpecError("--video does not go with --style-mix")
+        if video:
+            draw_film(ctx, ref, wanted)
+        else:
+            draw_mixture(ctx, ref, wanted, str(style_mix))
+        return
     chosen = format_of(form, out, interpolate is not None)
     check_destination(out, chosen)
     model = find_model(ctx, ref)

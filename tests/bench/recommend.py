@@ -41,6 +41,7 @@ class Setting:
     images: int = 100
     width: int = 16
     samples: int = 1000
+    features: str = "glyphs"
     classifier_kimg: float | None = None
     processes: int = 2
 
@@ -52,6 +53,8 @@ def data_of(name: str) -> dict[str, Any]:
     """The `data:` section of a set by its name."""
     if name == "digits":
         return {"source": "digits"}
+    if name == "glyphs":
+        return {"source": "glyphs"}
     if name in PHOTOS:
         return {"source": "photos", "classes": [PHOTOS[name]], "channels": 1, "crops": 3000}
     return {"source": "glyphs", "classes": [name.upper()]}
@@ -118,6 +121,26 @@ def _run(spec: dict[str, Any]) -> tuple[str, float | None]:
     return record.name, next((m["value"] for m in manifest.metrics if m["name"] == "kid"), None)
 
 
+class _Here:
+    """Jobs one after another in this process, as a pool of one."""
+
+    def __init__(self, url: str) -> None:
+        _begin(url)
+
+    def __enter__(self) -> _Here:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _session.__exit__()
+
+    imap_unordered = staticmethod(map)
+
+
+def _pool(processes: int, url: str) -> Any:
+    """`processes` 0: no other process."""
+    return multiprocessing.get_context("spawn").Pool(processes, _begin, (url,)) if processes else _Here(url)
+
+
 def _all(pool: Any, specs: list[dict[str, Any]], what: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for number, (name, kid) in enumerate(pool.imap_unordered(_run, specs), 1):
@@ -133,12 +156,16 @@ def measure(quick: bool = False, store: str | None = None, setting: Setting | No
 
     setting = setting or (QUICK if quick else Setting())
     url = store or f"file://{cache_root() / 'bench' / 'recommend'}"
-    classifier = {"kind": "classifier", "name": "glyph-features", "data": {"source": "glyphs", "resolution": 32}}
+    classifier = {
+        "kind": "classifier",
+        "name": "glyph-features",
+        "data": {**data_of(setting.features), "resolution": 32},
+    }
     if setting.classifier_kimg:
         classifier["train"] = {"kimg": setting.classifier_kimg}
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     pairs = [(s, t) for t in setting.targets for s in setting.sources if s != t]
-    with multiprocessing.get_context("spawn").Pool(setting.processes, _begin, (url,)) as pool:
+    with _pool(setting.processes, url) as pool:
         _all(pool, [classifier], "extractor")
         _all(pool, [pretraining(source, setting) for source in setting.sources], "pretrained")
         tuned = [finetuning(s, t, seed, setting) for seed in setting.seeds for s, t in pairs]

@@ -86,7 +86,7 @@ class SynthesisBlock(nn.Module):
     def forward(self, x: Tensor | None, picture: Tensor | None, styles: Tensor, noise: list[Tensor | None]):
         """`styles` `[N, convolutions + 1, w]`; `x` and `picture` of the level before. Returns both at this level."""
         if x is None:
-            x = self.const.expand(len(styles), -1, -1, -1)
+            x = self.const.expand(styles.shape[0], -1, -1, -1)
         for conv, w, n in zip(self.convs, styles.unbind(1), noise, strict=False):
             x = conv(x, w, n)
         share = self.to_image(x, styles[:, len(self.convs)])
