@@ -91,7 +91,9 @@ class S3Store:
         self._gate, self._receipts = Gate(), Receipts()
         self._quick = QuickPut(self.client, endpoint, bucket)
         pool = ThreadPoolExecutor(self._gate.most, thread_name_prefix="tlgan-s3")  # a job in it has passed the gate
-        self._multipart = Multipart(self.client, self.url, endpoint, bucket, self._gate, self._receipts, pool)
+        self._multipart = Multipart(
+            self.client, self.url, endpoint, bucket, self._gate, self._quick, self._receipts, pool
+        )
         self._downloads = Downloads(self.client, bucket, self.url, self._gate, pool)
         self.known = KnownProbe(self.client, endpoint, bucket, self.prefix)
 
@@ -283,10 +285,9 @@ class S3Store:
         def send() -> Any:
             return self.client.put_object(**where)
 
-        if not condition and self._quick.usable:
-            quick = self._quick(where["Key"], data, md5)
-            if quick and self._receipts.confirms(quick, md5):
-                return str(quick["ETag"])
+        if not condition and (quick := self._quick(where["Key"], data, md5)) and self._receipts.confirms(quick, md5):
+            self._gate.faster()
+            return str(quick["ETag"])
         for _ in range(ATTEMPTS):
             answer = send() if condition else self._gate.patiently(send)
             etag, confirmed = str(answer["ETag"]), self._receipts.confirms(answer, md5)

@@ -1,6 +1,6 @@
-"""How many requests with data run at once, over all transfers of a store: one more while all goes well, half as many when
-the server asks to slow down (additive increase, multiplicative decrease). What is in flight is in memory, so the gate
-bounds that too.
+"""How many requests with data run at once, over all transfers of a store: more while that makes the answers come faster, half
+as many when the server asks to slow down. A server far away is served best by many requests at once; one that shares the
+machine, or does its work on one core, by few. What is in flight is in memory, so the gate bounds that too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ A = TypeVar("A", bound=Mapping[str, Any])
 PER_CORE = 4
 CAP = 12
 ROUNDS = 3
+FIRST = 2  # at once
+SAMPLE = 4  # answers, at least, that a rate is taken from
+GAIN = 1.1  # what faster means: noise is below
+REST = 8  # samples before more is tried again where more did not help
 
 
 def cores() -> int:
@@ -32,14 +36,16 @@ class Gate:
 
     def __init__(self, most: int = 0) -> None:
         self.most = most or max(4, min(CAP, PER_CORE * cores()))
-        self._limit = max(1.0, self.most / 2)
-        self._inside = 0
+        self._limit = self._best = min(FIRST, self.most)
+        self._rate, self._rest = 0.0, 0
+        self._answers, self._since = 0, 0.0
+        self._inside = self._waiting = 0
         self._slowed = 0.0
         self._left = threading.Condition()
 
     @property
     def limit(self) -> int:
-        return int(self._limit)
+        return self._limit
 
     def __enter__(self) -> None:
         self.enter()
@@ -50,7 +56,9 @@ class Gate:
     def enter(self, weight: int = 1) -> None:
         """Waits for room; something heavier than the whole gate goes alone."""
         with self._left:
-            self._left.wait_for(lambda: not self._inside or self._inside + weight <= self.limit)
+            self._waiting += 1
+            self._left.wait_for(lambda: not self._inside or self._inside + weight <= self._limit)
+            self._waiting -= 1
             self._inside += weight
 
     def leave(self, weight: int = 1) -> None:
@@ -84,14 +92,36 @@ class Gate:
         raise AssertionError("unreachable")
 
     def faster(self) -> None:
-        """One more for each round of answers."""
+        """Counts an answer. After a sample of them, goes on to more at once if the last step up paid, else back."""
         with self._left:
-            self._limit = min(float(self.most), self._limit + 1 / self._limit)
-            self._left.notify_all()
+            if not self._waiting:  # the gate holds nobody up, so the rate says nothing of it
+                self._answers = 0
+                return
+            now = time.monotonic()
+            if self._answers == 0:
+                self._since = now
+            self._answers += 1
+            if self._answers > max(SAMPLE, 2 * self._limit):
+                self._tune((self._answers - 1) / max(now - self._since, 1e-9))
+                self._answers = 0
+                self._left.notify_all()
+
+    def _tune(self, rate: float) -> None:
+        """One step up the hill; `rate`: answers a second at the present limit."""
+        if self._limit <= self._best:  # as good as known: look whether more is better
+            self._rate = rate
+            self._rest = max(0, self._rest - 1)
+        elif rate > GAIN * self._rate:
+            self._rate, self._best = rate, self._limit
+        else:
+            self._limit, self._rest = self._best, REST
+        if not self._rest:
+            self._limit = min(self.most, max(self._limit + 1, self._limit * 3 // 2))
 
     def slower(self, started: float) -> None:
         """Half, once for all the requests that were under way together; `started` by the monotonic clock."""
         with self._left:
             if started >= self._slowed:
-                self._limit = max(1.0, self._limit / 2)
+                self._limit = self._best = max(1, self._limit // 2)
+                self._answers, self._rest = 0, REST
                 self._slowed = time.monotonic()

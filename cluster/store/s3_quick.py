@@ -1,5 +1,5 @@
-"""Puts of small blobs without the client's machinery, which costs more than the transfer: signed by botocore's signer, sent
-by the client's own connections.
+"""Puts of blobs and parts without the client's machinery, which costs more than a short transfer: signed by botocore's signer,
+sent by the client's own connections.
 
 Only a plain success counts. Whatever else the server says, the client is asked to do the same put, with its retries and errors.
 """
@@ -12,6 +12,7 @@ from urllib.parse import quote
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError
+from botocore.hooks import first_non_none_response
 
 from cluster.store.s3_receipt import encryption, with_md5
 
@@ -27,22 +28,30 @@ class QuickPut:
         self.context = {"client_config": client.meta.config}
         self.usable = bool(endpoint) and not encryption()
 
-    def __call__(self, key: str, data: bytes, md5: bytes) -> dict[str, Any] | None:
-        """The server's answer as the client would give it, or None: ask the client."""
+    def __call__(
+        self, key: str, data: bytes, md5: bytes | None, part: tuple[str, int] | None = None
+    ) -> dict[str, Any] | None:
+        """The server's answer as the client would give it, or None: ask the client. `part`: name of the upload and number."""
+        if not self.usable:
+            return None
         try:
             sender = self.client._endpoint.http_session  # type: ignore[attr-defined]
             credentials = self.client._request_signer._credentials.get_frozen_credentials()  # type: ignore[attr-defined]
         except AttributeError:  # another botocore, or no key
             self.usable = False
             return None
-        headers = {"Content-MD5": with_md5(data, md5)["ContentMD5"], "Content-Length": str(len(data))}
-        request = AWSRequest("PUT", self.url + quote(key, safe="/~"), headers=headers, data=data)
+        headers = {"Content-Length": str(len(data))}
+        if md5 is not None:
+            headers["Content-MD5"] = with_md5(data, md5)["ContentMD5"]
+        where = {"partNumber": part[1], "uploadId": part[0]} if part else {}
+        request = AWSRequest("PUT", self.url + quote(key, safe="/~"), headers=headers, data=data, params=where)
         request.context.update(self.context)
         S3SigV4Auth(credentials, "s3", self.client.meta.region_name).add_auth(request)
         prepared = request.prepare()
-        self.client.meta.events.emit("before-send.s3.PutObject", request=prepared)
+        operation = "UploadPart" if part else "PutObject"
+        heard = self.client.meta.events.emit(f"before-send.s3.{operation}", request=prepared)
         try:
-            answer = sender.send(prepared)
+            answer = first_non_none_response(heard) or sender.send(prepared)
         except BotoCoreError:
             return None
         if answer.status_code != 200 or not (etag := answer.headers.get("ETag")):

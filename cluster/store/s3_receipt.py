@@ -18,7 +18,7 @@ from tlgan.errors import SpecError
 KINDS = ("AES256", "aws:kms")
 
 
-def md5_of(data: bytes) -> bytes:
+def md5_of(data: bytes | memoryview) -> bytes:
     return hashlib.md5(data, usedforsecurity=False).digest()
 
 

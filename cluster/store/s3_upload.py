@@ -1,8 +1,8 @@
 """Large objects go up in parts, sent a few at a time, completed only when every byte is that of the digest.
 
-A file is hashed once: the reading that gives its sha256 gives the crc32 of every part too. What is sent is held against
-those, so a file that changes between its hashing and its sending is noticed without a second sha256; the server holds what
-it receives against the md5.
+A file is hashed once: the reading that gives its sha256 gives the md5 of every part too. The server says the md5 of what it
+received, so a file that changes between its hashing and its sending is noticed as surely as a part damaged on the way, and
+nothing is summed twice; where the server's word is no md5, parts are summed again before they are sent.
 
 An upload that was killed goes on from the parts that the server has, each compared by its md5. Nobody sees an upload
 before it is completed, so it may be older than the lease under which it is.
@@ -13,11 +13,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import zlib
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +25,9 @@ from cluster.store.base import check_digest
 from cluster.store.s3_errors import code_of, is_missing, status_of
 from cluster.store.s3_gate import Gate
 from cluster.store.s3_journal import Upload, UploadJournal
+from cluster.store.s3_quick import QuickPut
 from cluster.store.s3_receipt import Receipts, md5_of, with_md5
+from cluster.store.s3_sums import Summing
 from tlgan.errors import BackendError, IntegrityError
 
 if TYPE_CHECKING:
@@ -54,25 +54,21 @@ class Multipart:
         endpoint: str | None,
         bucket: str,
         gate: Gate,
+        quick: QuickPut,
         receipts: Receipts,
         pool: ThreadPoolExecutor,
     ) -> None:
         self.client, self.url, self.endpoint, self.bucket = client, url, endpoint, bucket
-        self.gate, self.receipts, self.pool = gate, receipts, pool
-        self.journal = UploadJournal()
+        self.gate, self.quick, self.receipts, self.pool = gate, quick, receipts, pool
+        self.journal, self._summing = UploadJournal(), Summing(pool)
         self._swept = False
-        self._sums: dict[tuple[str, int, int], list[int]] = {}
+        self._sums: dict[tuple[str, int, int], list[bytes]] = {}
 
     def hash_file(self, path: Path) -> str:
         """sha256 of a file, in hexadecimal; the sums of its parts are kept for its upload."""
         stat = path.stat()
-        hasher, sums, part = hashlib.sha256(), [], memoryview(bytearray(_part_size(stat.st_size)))
-        with path.open("rb", buffering=0) as file:
-            while size := _fill(file, part):
-                hasher.update(part[:size])
-                sums.append(zlib.crc32(part[:size]))
-        self._sums[_identity(path, stat)] = sums
-        return hasher.hexdigest()
+        digest, self._sums[_identity(path, stat)] = self._summing.hash_parts(path, _part_size(stat.st_size))
+        return digest
 
     def upload(self, key: str, path: Path, size: int, sha256: str | None) -> None:
         """Raises `IntegrityError`, storing nothing, when the file's bytes are not those of `sha256`."""
@@ -128,9 +124,9 @@ class Multipart:
         return {part["PartNumber"]: part["ETag"].strip('"') for part in found if part["Size"]}
 
     def _send_all(
-        self, upload: Upload, path: Path, there: Mapping[int, str], sums: list[int] | None
+        self, upload: Upload, path: Path, there: Mapping[int, str], sums: list[bytes] | None
     ) -> tuple[list[Part], str | None]:
-        """All parts and the sha256 of what was read; None where each part was held against its sum."""
+        """All parts and the sha256 of what was read; None where each part is held against its md5 in `sums`."""
         hasher = hashlib.sha256() if sums is None else None
         futures: list[Future[Part]] = []
         weight = -(-upload.part_size // PART)
@@ -140,9 +136,8 @@ class Multipart:
                     self.gate.enter(weight)
                     try:
                         data = file.read(upload.part_size)
-                        if sums is not None and (number > len(sums) or zlib.crc32(data) != sums[number - 1]):
-                            raise IntegrityError(f"{path} changed after it was hashed")
-                        job = self.pool.submit(self._send, upload, number, data, there.get(number))
+                        md5 = None if sums is None else sums[number - 1]
+                        job = self.pool.submit(self._send, upload, number, data, md5, there.get(number))
                     except BaseException:
                         self.gate.leave(weight)
                         raise
@@ -157,16 +152,18 @@ class Multipart:
         finally:
             wait(futures)  # a part that arrives after an abort would stay and cost
 
-    def _send(self, upload: Upload, number: int, data: bytes, there: str | None) -> Part:
-        md5 = md5_of(data)
+    def _send(self, upload: Upload, number: int, data: bytes, md5: bytes | None, there: str | None) -> Part:
+        """Sends a part, if the server does not have it; `md5`: of what it must be, None: of `data`."""
+        if md5 is None or not self.receipts.etags_are_md5:
+            md5 = _checked(data, md5)
         if there == md5.hex():
             return {"PartNumber": number, "ETag": f'"{there}"'}
         body = {"Body": data} if self.receipts.etags_are_md5 else with_md5(data, md5)  # else the server sums it twice
         where = {**_where(upload), "PartNumber": number, **body}
         etags: set[str] = set()
-        for _ in range(TRIES):
+        for attempt in range(TRIES):
             try:
-                answer = self.gate.patiently(lambda: self.client.upload_part(**where))
+                answer = self._put_part(where, data, md5, quick=attempt == 0)
             except ClientError as error:
                 if etags:  # a damaged part that the server does not take again: all anew
                     self._abort(upload)
@@ -175,16 +172,30 @@ class Multipart:
                 raise
             if self.receipts.confirms(answer, md5) is not False:
                 return {"PartNumber": number, "ETag": answer["ETag"]}
+            _checked(data, md5)
             etags.add(answer["ETag"])
             where.update(with_md5(data, md5))
         if self.receipts.etags_are_md5 is None and len(etags) == 1:  # the same twice: it is no md5 here
             return {"PartNumber": number, "ETag": etags.pop()}
         raise BackendError(f"store {self.url}: part {number} of {upload.key} was damaged on the way, {TRIES} times")
 
+    def _put_part(self, where: dict[str, Any], data: bytes, md5: bytes, quick: bool) -> Mapping[str, Any]:
+        if quick:
+            sent_md5 = md5 if "ContentMD5" in where else None
+            if answer := self.quick(where["Key"], data, sent_md5, (where["UploadId"], where["PartNumber"])):
+                self.gate.faster()
+                return answer
+        return self.gate.patiently(lambda: self.client.upload_part(**where))
+
     def _complete(self, upload: Upload, parts: list[Part]) -> None:
-        """A reply that was lost makes the client ask again, which then finds no upload: look for the object."""
+        """A reply that was lost makes the client ask again, which then finds no upload: look for the object.
+
+        Nothing is looked for when the reply names the parts: there are servers that read the object anew to be asked for it.
+        """
         try:
-            self.client.complete_multipart_upload(**_where(upload), MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]
+            answer = self.client.complete_multipart_upload(**_where(upload), MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]
+            if self.receipts.etags_are_md5 and answer.get("ETag", "").strip('"') == _etag_of(parts) != "":
+                return
         except ClientError as error:
             if not _is_forgotten(error):
                 raise
@@ -219,20 +230,20 @@ class Multipart:
             self.client.abort_multipart_upload(**_where(upload))
 
 
+def _checked(data: bytes, md5: bytes | None) -> bytes:
+    """The md5 of `data`. Raises `IntegrityError` when it is not `md5`."""
+    found = md5_of(data)
+    if md5 not in (None, found):
+        raise IntegrityError("the file changed after it was hashed")
+    return found
+
+
 def _part_size(size: int) -> int:
     return max(PART, -(-size // MAX_PARTS))
 
 
 def _identity(path: Path, stat: os.stat_result) -> tuple[str, int, int]:
     return os.path.abspath(path), stat.st_size, stat.st_mtime_ns
-
-
-def _fill(file: FileIO, part: memoryview) -> int:
-    """Reads until `part` is full or the file ends: a raw file may give less at a time."""
-    done = 0
-    while done < len(part) and (size := file.readinto(part[done:])):
-        done += size
-    return done
 
 
 def _where(upload: Upload) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import statistics
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,22 +26,51 @@ def answer(status: int) -> ClientError:
     return ClientError({"Error": {"Code": "x"}, "ResponseMetadata": {"HTTPStatusCode": status}}, "PutObject")  # type: ignore[typeddict-item]
 
 
-def test_the_gate_opens_slowly_and_halves() -> None:
+def limits(gate: Gate, monkeypatch: pytest.MonkeyPatch, rate: Callable[[int], float], answers: int) -> list[int]:
+    """The gate's limit after each answer of a server that gives `rate(requests at once)` answers a second, to a crowd."""
+    clock = [0.0]
+    monkeypatch.setattr(s3_gate.time, "monotonic", lambda: clock[0])
+    gate._waiting = 1
+    found = []
+    for _ in range(answers):
+        clock[0] += 1 / rate(gate.limit)
+        gate.faster()
+        found.append(gate.limit)
+    return found
+
+
+def test_the_gate_opens_while_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    far_away = limits(Gate(12), monkeypatch, lambda at_once: at_once * 20.0, 200)
+    assert far_away[0] == s3_gate.FIRST
+    assert far_away[-1] == 12
+    assert far_away.index(12) < 100
+    one_core = limits(Gate(12), monkeypatch, lambda at_once: 20.0, 1000)
+    assert statistics.mean(one_core) < s3_gate.FIRST + 0.5
+    assert max(one_core) == s3_gate.FIRST + 1
+    noise = random.Random(0)
+    six_cores = limits(Gate(12), monkeypatch, lambda at_once: min(at_once, 6) * noise.uniform(19, 21), 1000)
+    assert 5 < statistics.mean(six_cores[200:]) < 8
+    worse_with_more = limits(Gate(12), monkeypatch, lambda at_once: 100.0 / at_once, 1000)
+    assert statistics.mean(worse_with_more) < s3_gate.FIRST + 0.5
+
+
+def test_the_gate_says_nothing_of_answers_that_nobody_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(12)
-    assert gate.limit == 6
     for _ in range(200):
         gate.faster()
-    assert gate.limit == 12
+    assert gate.limit == s3_gate.FIRST
+
+
+def test_the_gate_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(12)
+    limits(gate, monkeypatch, lambda at_once: at_once * 20.0, 200)
     for _ in range(5):  # five requests that were under way together
-        gate.slower(started=1e12)
-    assert gate.limit == 6 or gate._slowed < 1e12
-    gate = Gate(8)
+        gate.slower(started=0.5)
+    assert gate.limit == 6
     gate.slower(started=1e12)
-    before = gate._slowed
-    assert gate.limit == 2
-    for _ in range(5):
-        gate.slower(started=before - 1)
-    assert gate.limit == 2
+    assert gate.limit == 3
+    assert max(limits(gate, monkeypatch, lambda at_once: at_once * 20.0, 30)) == 3  # it stays there for a while
+    assert limits(gate, monkeypatch, lambda at_once: at_once * 20.0, 400)[-1] == 12
 
 
 def test_the_gate_waits_while_a_server_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +88,7 @@ def test_the_gate_waits_while_a_server_is_busy(monkeypatch: pytest.MonkeyPatch) 
     assert gate.patiently(send) == FINE
     assert len(waits) == 2
     assert waits[1] > waits[0] * 0.9
-    assert gate.limit < 4
+    assert gate.limit == 1
     answers += [answer(403)]
     with pytest.raises(ClientError):
         gate.patiently(send)

@@ -193,6 +193,29 @@ def test_another_content_is_not_completed(
     assert not list((tmp_path / "cache" / "uploads").iterdir())
 
 
+def test_a_file_that_changes_after_its_hashing(store: S3Store, big: tuple[Path, str], tmp_path: Path) -> None:
+    path = tmp_path / "changing"
+    path.write_bytes(big[0].read_bytes())
+    time = path.stat().st_mtime_ns
+    digest = store.hash_file(path)
+    assert digest == big[1]
+    with path.open("r+b") as file:
+        file.seek(PART + 5)
+        file.write(b"another byte or two")
+    os.utime(path, ns=(time, time))
+    with pytest.raises(IntegrityError, match="changed"):
+        store.put("a/big", path, sha256=digest)
+    assert store.head("a/big") is None
+
+
+def test_an_upload_whose_parts_were_confirmed_is_not_looked_at_again(store: S3Store, big: tuple[Path, str]) -> None:
+    wire = Wire(store)
+    store.put("a/small", b"teaches what ETags are here")
+    store.put("a/big", big[0], sha256=store.hash_file(big[0]))
+    assert wire.seen["CompleteMultipartUpload"] == 1
+    assert wire.seen["HeadObject"] == 0
+
+
 def test_given_up_uploads_are_ended(
     server: S3Server, store: S3Store, url: str, big: tuple[Path, str], tmp_path: Path
 ) -> None:
