@@ -43,9 +43,9 @@ class Meter:
     def beyond(self, budget: BudgetSpec) -> str | None:
         """The bound of `budget` that is reached, in words."""
         spent = self.spent()
-        bounds = {"wall": (budget.hours, "hours"), "core": (budget.core_hours, "core-hours")}
-        bounds["gpu"] = (budget.gpu_hours, "GPU-hours")
-        for what, (hours, words) in bounds.items():
+        bounds = {"wall": (budget.hours, "hour"), "core": (budget.core_hours, "core-hour")}
+        bounds["gpu"] = (budget.gpu_hours, "GPU-hour")
+        for what, (hours, word) in bounds.items():
             if hours is not None and spent[what] >= hours * HOUR:
-                return f"the budget of {hours:g} {words} is used up"
+                return f"the budget of {hours:g} {word}{'' if hours == 1 else 's'} is used up"
         return None

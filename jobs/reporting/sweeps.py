@@ -9,6 +9,7 @@ from cluster.sections import EarlyStopSpec, ObjectiveSpec, SearchSpec
 from jobs.reporting.reader import Reader
 from jobs.reporting.training import stopped_early
 from tlgan.report import Axis, SweepSection, TrialRow
+from tlgan.report.importance import importance
 
 MAX_THUMBNAILS = 60
 Row = dict[str, Any]
@@ -55,6 +56,7 @@ def sweep_section(reader: Reader, sweep: RunRecord) -> SweepSection:
         axes=axes_of(sweep.spec.get("space", {}), board),
         published=winner if isinstance(winner, str) else None,
         note=_note(sweep, board),
+        importance=tuple(importance([row["params"] for row in board], [row["objective"] for row in board]).items()),
     )
 
 

@@ -8,6 +8,8 @@ from tlgan.report.html import Html, count, el, number, picture, zoomable
 from tlgan.report.model import Axis, ReportData, SweepSection, TrialRow
 from tlgan.report.sections import ARROWS, badge, plain, section, table
 
+FEW = 20
+
 
 def sweeps(report: ReportData) -> Html | None:
     if not report.sweeps:
@@ -28,6 +30,7 @@ def sweep_article(sweep: SweepSection, index: int) -> Html:
         el("p", sweep.note, class_="note") if sweep.note else None,
         none,
         coordinates(sweep, index) if measured and sweep.axes else None,
+        shares(sweep) if sweep.importance else None,
         leaderboard(sweep),
         class_="sweep",
         data_sweep=index,
@@ -52,6 +55,23 @@ def coordinates(sweep: SweepSection, index: int) -> Html:
         class_="chart parallel",
         data_sweep=index,
     )
+
+
+def shares(sweep: SweepSection) -> Html:
+    """Bars: how much of the differences between trials each parameter explains."""
+    names = [name for name, _ in sweep.importance]
+    rows = [
+        el(
+            "tr",
+            el("th", short_name(name, names), scope="row", title=name),
+            el("td", el("i", class_="share", style=f"width: {100 * share:.1f}%"), class_="bar"),
+            el("td", f"{100 * share:.0f} %", class_="num"),
+        )
+        for name, share in sweep.importance
+    ]
+    said = f"Importance: share of the variance of {sweep.objective} (by rank) that each explains alone"
+    few = f"; {count(len(sweep.rows), 'trial')} tell little" if len(sweep.rows) < FEW else ""
+    return el("figure", el("figcaption", said + few), table([], rows, class_="importance", label=said), class_="chart")
 
 
 def leaderboard(sweep: SweepSection) -> Html:

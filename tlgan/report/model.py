@@ -100,7 +100,10 @@ class TrialRow(Part):
 
 @dataclass(frozen=True)
 class SweepSection(Part):
-    """A sweep. `rows` stand best first, as the tuner ranks them. `published`: the trial that became the artifact."""
+    """A sweep. `rows` stand best first, as the tuner ranks them. `published`: the trial that became the artifact.
+
+    `importance`: parameters and the shares of the objective's variance they explain, see `tlgan.report.importance`.
+    """
 
     name: str
     objective: str
@@ -109,6 +112,7 @@ class SweepSection(Part):
     axes: tuple[Axis, ...] | None = None
     published: str | None = None
     note: str = ""
+    importance: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

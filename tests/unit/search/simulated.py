@@ -115,8 +115,11 @@ class Simulation:
             self._step()
         return self.director
 
+    def ledger(self) -> Ledger:
+        return Ledger(self.store, "s-1")
+
     def entries(self) -> list[Entry]:
-        return list(Ledger(self.store, "s-1"))
+        return list(self.ledger())
 
     def _hand_out(self) -> None:
         while turn := self.director.next_turn():
