@@ -17,6 +17,8 @@ from tlgan import registry
 from tlgan.artifact import describe, load_network, save_networks
 from tlgan.data import Dataset
 from tlgan.errors import SpecError
+from tlgan.metrics.paths import Paths
+from tlgan.metrics.pictures import Generated
 from tlgan.models.blocks import Network
 from tlgan.models.labels import ClassTable
 from tlgan.recipe import Recipe
@@ -138,6 +140,22 @@ def test_which_classes_are_drawn() -> None:
     in_turn = draw(G, z, labels=torch.tensor([0, 1, 0, 1, 0]))
     assert torch.equal(draw(G, z), in_turn)
     assert len(interpolate(G, 3, classes=["right"])) == 4
+
+
+@pytest.mark.parametrize("arch", ["dcgan", "stylegan2"])
+def test_path_lengths_stay_within_a_class(arch: str) -> None:
+    """With one class in all of training, they are those of the paths between images of that class."""
+    G = awake(pair(arch, 1, conditional=True, classes={"left": 0, "right": 1})[0]).eval()
+    paths = Paths(Generated(G, 5, seed=3))
+    rows = paths.block(0)
+    assert rows is not None
+    assert rows[:, -1].tolist() == [1.0] * 5
+    start, end = rows[:, :LATENT_DIM], rows[:, LATENT_DIM:-1]
+    labels = torch.ones(5, dtype=torch.long)
+    near, far = paths._steps(rows)
+    torch.testing.assert_close(near, G(start, labels=labels))
+    torch.testing.assert_close(far, G(end, labels=labels), rtol=1, atol=2)
+    assert not torch.equal(near, G(start, labels=1 - labels))
 
 
 def test_metrics_that_ask_d_are_refused() -> None:

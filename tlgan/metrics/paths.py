@@ -20,6 +20,7 @@ from tlgan.metrics.features import CHUNK, estimator
 from tlgan.metrics.perceptual import Distance
 from tlgan.metrics.pictures import Generated
 from tlgan.random import latents
+from tlgan.sampling import labels_of
 
 STEP = 1e-4
 OTHER_ENDS = 1 << 62  # added to the seed
@@ -37,7 +38,7 @@ def ppl(lengths: np.ndarray) -> float:
 
 
 class Paths:
-    """Both ends of paths [N, 2 * latent_dim] in the blocks of `Generated`."""
+    """Both ends of paths [N, 2 * latent_dim] in the blocks of `Generated`; and the class of both, if there are any."""
 
     def __init__(self, images: Generated) -> None:
         self.images, self.count = images, images.count
@@ -48,24 +49,27 @@ class Paths:
         if start is None:
             return None
         end = latents(self.images.seed ^ OTHER_ENDS, number * CHUNK, len(start), self.images.g.latent_dim)
-        return torch.cat([start, end], dim=1)
+        labels = labels_of(self.images.g, self.images.seed, number * CHUNK, len(start))
+        return torch.cat([start, end] if labels is None else [start, end, labels[:, None].to(start.dtype)], dim=1)
 
     def look(self, distance: Distance) -> Any:
         """A function of `block` to `{"lengths": [N]}`."""
 
         @torch.no_grad()
         def lengths(ends: Tensor) -> dict[str, Tensor]:
-            near, far = self._steps(*ends.to(next(self.images.g.parameters()).device).chunk(2, dim=1))
+            near, far = self._steps(ends.to(next(self.images.g.parameters()).device))
             return {"lengths": distance(_picture(near), _picture(far)).double() / STEP**2}
 
         return lengths
 
-    def _steps(self, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    def _steps(self, ends: Tensor) -> tuple[Tensor, Tensor]:
         g: Any = self.images.g
+        start, end, labels = ends.tensor_split((g.latent_dim, 2 * g.latent_dim), dim=1)
+        given = {"labels": labels[:, 0].long()} if g.classes else {}
         if self.space == "w":
-            a, b = g.styles(start), g.styles(end)
+            a, b = g.styles(start, **given), g.styles(end, **given)
             return g.synthesise(a), g.synthesise(torch.lerp(a, b, STEP))
-        return g(start), g(slerp(start, end, STEP))
+        return g(start, **given), g(slerp(start, end, STEP), **given)
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
