@@ -66,6 +66,7 @@ class Linear(nn.Module):
     """A generator that is a matrix: images [N, 1, 4, 4] of latents [N, 8]."""
 
     latent_dim = 8
+    classes: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
