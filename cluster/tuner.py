@@ -20,6 +20,7 @@ from cluster.runs import Runs
 from cluster.search.director import Answer, Director, Turn
 from cluster.search.member import Member
 from cluster.stopping import stop_key, watch
+from cluster.store.base import Store
 from cluster.task import GanTask
 from cluster.trainer import cause_of, error_name
 from cluster.trial import Trial
@@ -93,6 +94,7 @@ class Conductor:
         self.error: BaseException | None = None
         self.tasks: dict[str, GanTask] = {}
         self.board: dict[str, Trial] = {}
+        self.store: Store | None = None
         self.stopping: Callable[[], bool] | None = None
         self.asked = False
         self.ended_by_budget = False
@@ -163,7 +165,12 @@ class Conductor:
         return {"do": answer.do, "task": asdict(self._task(answer.turn))}
 
     def _put(self, key: str, value: dict[str, Any]) -> None:
-        next(iter(self.tasks.values())).open_store().put(key, json.dumps(value).encode())
+        self._store().put(key, json.dumps(value).encode())
+
+    def _store(self) -> Store:
+        if self.store is None:
+            self.store = next(iter(self.tasks.values())).open_store()
+        return self.store
 
     def _task(self, turn: Turn) -> GanTask:
         task = self.task_of(turn)
@@ -180,13 +187,13 @@ class Conductor:
     def _stopped(self) -> bool:
         if self.stopping is None and self.tasks:
             task = next(iter(self.tasks.values()))
-            self.stopping = watch(task.open_store(), stop_key(task.run))
+            self.stopping = watch(self._store(), stop_key(task.run))
         return self.stopping is not None and self.stopping()
 
     def _why(self, trial: str) -> tuple[str, bool]:
         """Why a turn failed, as it wrote down itself, and whether its worker was lost instead."""
         task = self.tasks[trial]
-        recorded = Runs(task.open_store()).get_json(task.run, error_name(task))
+        recorded = Runs(self._store()).get_json(task.run, error_name(task))
         return (recorded["message"], False) if recorded else ("its worker died", True)
 
 
