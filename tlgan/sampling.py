@@ -33,7 +33,7 @@ def draw(g: Network, z: Tensor, truncation: float = 1.0, labels: Tensor | None =
     if g.classes and labels is None:
         labels = torch.arange(len(z)) % len(g.classes)
     parts = []
-    for rows in torch.arange(len(z)).split(BATCH):
+    for rows in torch.split(torch.arange(len(z)), BATCH):
         given = {} if labels is None else {"labels": labels[rows].to(device)}
         parts.append(to_uint8(g.truncated(z[rows].to(device), truncation, **given)).cpu())
     return torch.cat(parts).contiguous()
