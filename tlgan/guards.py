@@ -17,6 +17,7 @@ from tlgan.errors import Collapsed, RunFailed, SpecError
 from tlgan.models.blocks import Network
 
 WEIGHTS = "weights of "
+LOOK = "look at the last sample grid; loosen `guards`, or train otherwise"
 
 
 class Bound(Protocol):
@@ -70,7 +71,7 @@ class Guards:
                 raise Collapsed(
                     f"stopped by a guard: {bound.metric} is {values[bound.metric]:.4g} at {nimg / 1000:g} kimg, "
                     f"the guard asks for {bound}{missed}",
-                    hint="look at the last sample grid; loosen `guards`, or train otherwise",
+                    hint=LOOK,
                 )
 
 

@@ -23,7 +23,7 @@ from tlgan.data.dataset import Dataset
 from tlgan.data.loader import Loader
 from tlgan.distributed import World
 from tlgan.errors import Collapsed, RunFailed, SpecError
-from tlgan.guards import Guards, check_finite, evidence, weight_norms
+from tlgan.guards import LOOK, Guards, check_finite, evidence, weight_norms
 from tlgan.learners.gan import GanLearner
 from tlgan.memory import keep_freed_memory
 from tlgan.metrics.protocol import MetricValue
@@ -312,15 +312,15 @@ class _Run:
         return True
 
     def _check_metrics(self, nimg: int) -> None:
-        """Rank 0 has the values; a guard ends the training on all ranks."""
-        found: Collapsed | None = None
+        """Rank 0 has the values; a guard ends the training on all ranks, with the same words."""
+        reason = ""
         try:
             self.guards.check_metrics(nimg, {value.name: value.value for value in self.metrics})
         except Collapsed as error:
-            found = error
-        if self.guards.metrics and self.world.agree(found is not None):
+            reason = error.message
+        if self.guards.metrics and (reason := self.world.told_by_main(reason)):
             with self._keeping_evidence(nimg):
-                raise found or Collapsed(f"stopped by a guard on rank 0 at {nimg / 1000:g} kimg")
+                raise Collapsed(reason, hint=LOOK)
 
     def told(self, nimg: int) -> bool:
         """Tells the launcher what was measured; whether it ends the training."""

@@ -14,6 +14,7 @@ import typer
 from jobs.options import SetOption
 from jobs.output import Context, table
 
+FULL = 50_000
 RERUN = "Run again what was done before with the same recipe and inputs."
 
 
@@ -40,22 +41,28 @@ def evaluate(
     data: Annotated[
         str, typer.Option("--data", "-d", help="Reference images: a source, a folder or a dataset artifact.")
     ],
-    metrics: Annotated[str, typer.Option("--metrics", "-m", help="Separated by commas.")] = "fid,kid,precision,recall",
-    samples: Annotated[int, typer.Option("--samples", min=16, help="Generated images.")] = 2000,
+    metrics: Annotated[
+        str, typer.Option("--metrics", "-m", help="Separated by commas, or all.")
+    ] = "fid,kid,precision,recall",
+    samples: Annotated[int, typer.Option("--samples", min=16, help="Generated images; 2000 to 10000: quick.")] = 2000,
+    full: Annotated[bool, typer.Option("--full", help="50000 generated images, as published numbers have it.")] = False,
     set: SetOption = None,
 ) -> None:
     """Measure a published generator against reference images. -s changes the rest, as in -s data.split=test."""
     from cluster.specfile import parse_job
     from tlgan.naming import ArtifactRef
+    from tlgan.registry import METRICS
 
     name = ArtifactRef.parse(ref).name
     spec = {"kind": "evaluate", "name": f"{name}-eval", "target": {"artifact": ref}, "data": _data_of(data)}
-    job = parse_job({**spec, "metrics": metrics.split(","), "samples": samples}, set or [])
+    names = list(METRICS) if metrics == "all" else metrics.split(",")
+    job = parse_job({**spec, "metrics": names, "samples": FULL if full else samples}, set or [])
     record = run_attached(ctx, job)
     from cluster.runs import Runs
 
     rows = Runs(ctx.open_store().store).metrics(record.id)
-    ctx.emit(rows, table([[row["name"], f"{row['value']:.6g}"] for row in rows], ["METRIC", "VALUE"]))
+    shown = [[row["name"], f"{row['value']:.6g}", row["protocol"].get("protocol", "")] for row in rows]
+    ctx.emit(rows, table(shown, ["METRIC", "VALUE", "PROTOCOL"]))
 
 
 def _data_of(text: str) -> dict[str, str]:

@@ -165,3 +165,42 @@ def test_features_use_many_directions_at_a_moderate_scale(extractor: ClassifierF
     assert variances.sum() ** 2 / variances.square().sum() > 4  # effective number of directions
     assert variances[0] > 1e-5 * variances[-1]  # none is dead
     assert 0.05 < features.square().mean() < 1
+
+
+def taken(
+    names: list[str], x: Tensor, reference: Dataset, extractor: ClassifierFeatures, cache: Path
+) -> dict[str, float]:
+    values = measure(names, [x], reference, extractor, seed=0, training=reference, cache_dir=cache)
+    return {value.name: value.value for value in values}
+
+
+def test_copies_are_found_and_unseen_digits_are_none(
+    extractor: ClassifierFeatures, reference: Dataset, real: Tensor, tmp_path: Path
+) -> None:
+    """Among 900 digits of 43 people some are near-duplicates of others: the share for unseen ones is small, not zero."""
+    memorised = torch.from_numpy(np.array(reference.images[:200]))
+    rates = {
+        name: taken(["copy_rate"], x, reference, extractor, tmp_path)["copy_rate"]
+        for name, x in {"unseen": real, "copies": memorised, "noisy copies": noisy(memorised, 0.01)}.items()
+    }
+    print(rates)
+    assert rates["unseen"] < 0.1
+    assert rates["copies"] == 1
+    assert rates["noisy copies"] > 0.9
+
+
+def test_collapse_is_seen_by_what_looks_for_it(
+    extractor: ClassifierFeatures, reference: Dataset, real: Tensor, tmp_path: Path
+) -> None:
+    names = ["duplicates", "coverage", "density", "recall", "semantic_agreement"]
+    varied = taken(names, real, reference, extractor, tmp_path)
+    collapsed = taken(names, noisy(real[:3].repeat(100, 1, 1, 1), 0.01), reference, extractor, tmp_path)
+    print(varied, collapsed)
+    assert varied["duplicates"] < 0.1
+    assert collapsed["duplicates"] > 0.95
+    assert varied["coverage"] > 0.85
+    assert collapsed["coverage"] < 0.1
+    assert 0.8 < varied["density"] < 1.2
+    assert collapsed["recall"] < 0.1
+    assert varied["semantic_agreement"] > 0.97
+    assert collapsed["semantic_agreement"] < varied["semantic_agreement"] - 0.05

@@ -7,9 +7,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from inception import write_random_weights
+from PIL import Image
 from stand_ins import random_images
 from torch.nn import functional as F
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -17,8 +19,9 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from tlgan.artifact import save_networks
 from tlgan.errors import BackendError, DataError, NotFound, SpecError
 from tlgan.metrics import inception
-from tlgan.metrics.extractors import ClassifierFeatures, open_extractor, to_channels
+from tlgan.metrics.extractors import ClassifierFeatures, open_extractor, resized, to_channels
 from tlgan.metrics.inception import InceptionFeatures
+from tlgan.metrics.protocol import MetricValue, check_comparable
 from tlgan.models import build_pair, seeded
 from tlgan.models.classifier import ConvNet
 from tlgan.recipe import ModelSpec
@@ -140,6 +143,29 @@ def test_inception_from_a_file_gives_torch_fidelitys_features(inception_weights:
     assert torch.equal(extractor(grey), network(grey.repeat(1, 3, 1, 1))[0])
     assert extractor.protocol["layer"] == "2048"
     assert extractor.protocol["extractor_digest"] == extractor.digest
+
+
+@pytest.mark.parametrize(("size", "side"), [(32, 75), (64, 40), (50, 50)])
+def test_the_clean_resize_is_pillows_on_floats(size: int, side: int) -> None:
+    x = random_images(1, 7, size=size).float()
+    image = Image.fromarray(x[0, 0].numpy()).resize((side, side), Image.Resampling.BICUBIC)
+    expected = np.asarray(image).clip(0, 255)
+    assert np.abs(resized(x, side)[0, 0].numpy() - expected).max() < 0.01
+
+
+def test_the_two_resizes_are_kept_apart(inception_weights: Path) -> None:
+    legacy, clean = (open_extractor(f"{name}:{inception_weights}") for name in ("inception", "inception_clean"))
+    small, ready = random_images(2, 8, channels=3, size=48), random_images(1, 9, channels=3, size=299)
+    assert not torch.allclose(legacy(small), clean(small), rtol=1e-3)
+    torch.testing.assert_close(legacy(ready), clean(ready), rtol=1e-3, atol=1e-4)  # nothing to resize: one network
+    assert legacy.digest != clean.digest
+    a, b = (MetricValue("fid", 1.0, extractor.protocol) for extractor in (legacy, clean))
+    with pytest.raises(SpecError, match="resize: fid was taken differently: bilinear as TensorFlow"):
+        check_comparable(a, b)
+    logits = FeatureExtractorInceptionV3(
+        "it", ["logits_unbiased"], feature_extractor_weights_path=str(inception_weights)
+    )
+    assert torch.equal(legacy.outputs(small)["classes"], logits(small)[0])
 
 
 def test_inception_weights_that_are_not_there_or_not_weights(tmp_path: Path) -> None:
