@@ -38,7 +38,8 @@ class Attention(nn.Module):
     def forward(self, x_ntd: Tensor) -> Tensor:
         n, t, d = x_ntd.shape
         q, k, v = self.qkv(x_ntd).view(n, t, 3, self.heads, HEAD).permute(2, 0, 3, 1, 4)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, d))
+        out: Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, d))
+        return out
 
 
 class Mlp(nn.Module):
@@ -47,7 +48,8 @@ class Mlp(nn.Module):
         self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
 
 
 class SwiGlu(nn.Module):
@@ -59,7 +61,8 @@ class SwiGlu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.w12(x).chunk(2, dim=-1)
-        return self.w3(F.silu(gate) * value)
+        out: Tensor = self.w3(F.silu(gate) * value)
+        return out
 
 
 class Scale(nn.Module):
@@ -80,7 +83,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.ls1(self.attn(self.norm1(x)))
-        return x + self.ls2(self.mlp(self.norm2(x)))
+        x = x + self.ls2(self.mlp(self.norm2(x)))
+        return x
 
 
 class VisionTransformer(nn.Module):
@@ -102,7 +106,8 @@ class VisionTransformer(nn.Module):
         tokens = tokens + self._positions(grid.shape[2], grid.shape[3])
         for block in self.blocks:
             tokens = block(tokens)
-        return self.norm(tokens)[:, 0]
+        out: Tensor = self.norm(tokens)[:, 0]
+        return out
 
     def _positions(self, rows: int, cols: int) -> Tensor:
         """[1, T, D] for a grid of patches, bicubic from the pretraining's; the release adds 0.1 to the size on purpose."""

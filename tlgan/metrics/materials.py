@@ -65,9 +65,9 @@ class Materials:
         if not isinstance(self.fake, Generated) and not wanted.keys().isdisjoint({"path", "diversity"}):
             raise SpecError("this metric needs the generator; received images", hint="pass `Generated`")
         asks_D = any("critic" in views for views in wanted.values())
-        if asks_D and getattr(self.critic, "classes", ()):
+        if asks_D and getattr(self.critic, "classes", None):
             raise SpecError("this metric is not defined for a discriminator that takes labels; leave it out")
-        if "path" in wanted and getattr(getattr(self.fake, "g", None), "classes", ()):
+        if "path" in wanted and getattr(getattr(self.fake, "g", None), "classes", None):
             raise SpecError("path lengths are not defined for a generator that takes labels; leave ppl out")
         if asks_D and self.critic is None:
             raise SpecError(
