@@ -253,7 +253,12 @@ class EvaluateJob(Job):
 
     @property
     def evaluation(self) -> EvaluationSpec:
-        how: dict[str, Any] = {"extractor": self.extractor, "perceptual": self.perceptual, "samples": self.samples, "seed": self.seed}
+        how: dict[str, Any] = {
+            "extractor": self.extractor,
+            "perceptual": self.perceptual,
+            "samples": self.samples,
+            "seed": self.seed,
+        }
         return EvaluationSpec(**how, data=self.data)
 
     @property

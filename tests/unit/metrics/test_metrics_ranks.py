@@ -117,3 +117,11 @@ def test_every_rank_does_its_share(tmp_path) -> None:
         list(pool.map(go, [Thread(rank, 2, meeting=meeting) for rank in range(2)]))
     assert [sum(one.calls) for one in calls] == [256 + 256, 256 + 44]
     np.testing.assert_array_equal(len(list((tmp_path / "features").iterdir())), 1)
+
+
+def test_what_rank_0_says_reaches_all_ranks() -> None:
+    meeting, text = Meeting(2), "stopped by a guard: recall is 0.01 — naïve"
+    with ThreadPoolExecutor(2) as pool:
+        said = [(Thread(rank, 2, meeting=meeting), text if rank == 0 else "another") for rank in range(2)]
+        assert list(pool.map(lambda pair: pair[0].told_by_main(pair[1]), said)) == [text, text]
+        assert list(pool.map(lambda pair: pair[0].told_by_main(""), said)) == ["", ""]
