@@ -77,7 +77,7 @@ def resources_of(job: SweepJob) -> dict[str, float]:
     """What a trial's actor holds. A trial of several workers is a Ray Train run, whose workers hold what it needs."""
     resources = job.base.resources
     if resources.workers > 1:
-        return {"cpu": 0}
+        return {"cpu": 0, "memory": 1}  # a byte: Tune refuses to place what takes nothing
     return {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker}
 
 

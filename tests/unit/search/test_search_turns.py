@@ -102,7 +102,7 @@ def test_trials_share_a_gpu_by_fractions() -> None:
     for changes, wanted in (
         ({"gpus_per_worker": 0.25}, {"cpu": 1, "gpu": 0.25}),
         ({"workers": 1, "cpus_per_worker": 2}, {"cpu": 2, "gpu": 0}),
-        ({"workers": 4, "gpus_per_worker": 1}, {"cpu": 0}),  # its Ray Train workers hold them
+        ({"workers": 4, "gpus_per_worker": 1}, {"cpu": 0, "memory": 1}),  # its Ray Train workers hold them
     ):
         base = job.base.model_copy(update={"resources": resources.model_copy(update=changes)})
         assert resources_of(job.model_copy(update={"base": base})) == wanted

@@ -1,0 +1,159 @@
+"""Searches on a real Ray: a killed driver, state exchanged between trials, trials of several workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.search.ledger import Ledger, decisions
+from cluster.specfile import parse_job
+from cluster.store import ArtifactStore, open_store
+from jobs.execute import execute
+from jobs.session import Session
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+Events = list[tuple[str, dict[str, Any]]]
+
+
+@pytest.fixture
+def search() -> Callable[..., dict[str, Any]]:
+    """A search of tiny pretrainings; `space` replaces the learning rates."""
+
+    def make(search: dict[str, Any], early: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+        return {
+            "kind": "sweep",
+            "name": "search",
+            "base": {
+                "kind": "pretrain",
+                "name": "base",
+                "data": {"source": "digits"},
+                "model": {"width": 4, "latent_dim": 8},
+                "train": {"kimg": 0.8, "batch_size": 16},
+                "grid": {"every_kimg": 100, "rows": 2, "cols": 2},
+                "evaluation": {"samples": 32},
+            },
+            "space": {"train.lr_g": {"log_uniform": [1e-4, 3e-3]}},
+            "search": {"parallel": 2, **search},
+            "early_stop": early or {"scheduler": "none"},
+            "output": {"artifact": "found"},
+            **changes,
+        }
+
+    return make
+
+
+def entries_of(session: Session, run: str = "search") -> list[dict[str, Any]]:
+    return list(Ledger(session.artifacts.store, session.runs.get(run).id))
+
+
+def test_a_sweep_whose_driver_was_killed_decides_as_one_that_ran_through(
+    shared_ray: Any, session: Session, search: Callable[..., dict[str, Any]], features: None, tmp_path: Path
+) -> None:
+    """Hyperband, so that trials wait in the store and go on from their checkpoints."""
+    spec = search({"trials": 4, "seed": 3}, {"scheduler": "hyperband", "grace_kimg": 0.2, "eta": 2})
+    execute(parse_job(spec), session)
+    wanted = decisions(entries_of(session))
+    assert {e["type"] for e in wanted} >= {"suggested", "promoted", "stopped", "ended"}
+
+    with Session(ArtifactStore(open_store(str(tmp_path / "other")))) as other:
+        execute(parse_job(FEATURES), other)
+        (tmp_path / "spec.json").write_text(json.dumps(spec))
+        command = [sys.executable, "-m", "jobs.cli", "run", "spec.json", "--store", "other"]
+        environment = {**os.environ, "RAY_ADDRESS": shared_ray.get_runtime_context().gcs_address}
+        with subprocess.Popen(command, cwd=tmp_path, env=environment) as driver:
+            wait_for_ledger(other, driver, "promoted")
+            driver.send_signal(signal.SIGKILL)
+        before = len(entries_of(other))
+        resumed = execute(parse_job(spec), other)
+        assert resumed.attempt == 2
+        entries = entries_of(other)
+        assert 0 < before < len(entries)
+        assert decisions(entries) == wanted
+        assert not list(other.artifacts.store.list(f"runs/{resumed.id}/trials/000/checkpoints/"))
+
+
+FEATURES = {
+    "kind": "classifier",
+    "name": "glyph-features",
+    "data": {"source": "digits"},
+    "model": {"width": 8},
+    "train": {"kimg": 2, "batch_size": 64},
+}
+
+
+def wait_for_ledger(session: Session, driver: subprocess.Popen[bytes], kind: str) -> None:
+    """Until the sweep's ledger has an entry of a kind."""
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        assert driver.poll() is None, "the driver ended by itself"
+        runs = [r for r in session.runs.list() if r.kind == "sweep"]
+        if runs and any(e["type"] == kind for e in entries_of(session)):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"the ledger never had an entry {kind}")
+
+
+def test_a_population_exchanges_state(
+    shared_ray: Any, session: Session, pretrain: Callable[..., Any], sweep: dict[str, Any], features: None
+) -> None:
+    """Three trials on two workers: one always waits in the store."""
+    execute(pretrain(), session)
+    sweep["base"]["train"]["kimg"] = 1.2
+    sweep["space"] = {"transfer.freeze_d": {"int": [0, 2]}, "train.lr_d": {"choice": [2e-4, 4e-4, 1e-2]}}
+    sweep["search"] = {
+        "algo": "pbt",
+        "trials": 3,
+        "parallel": 2,
+        "seed": 1,
+        "pbt": {"every_kimg": 0.4, "quantile": 0.4},
+    }
+    del sweep["early_stop"]
+    record = execute(parse_job(sweep), session)
+    entries = entries_of(session)
+    copies = [e for e in entries if e["type"] == "copied"]
+    assert len(copies) == 2, "one of three, after each of two intervals"
+    values = {(e["trial"], e["nimg"]): e["value"] for e in entries if e["type"] == "measured"}
+    for copy in copies:
+        assert values[copy["source"], copy["nimg"]] == min(v for (_, at), v in values.items() if at == copy["nimg"])
+    assert len(values) == 9, "all trials were measured in all generations"
+    rows = session.runs.get_json(record.id, "leaderboard.json")
+    assert {row["state"] for row in rows} == {"succeeded"}
+    assert all(row["objective"] == min(v for (t, _), v in values.items() if t == row["trial"]) for row in rows)
+    found = session.artifacts.resolve("found:best")
+    assert found.facts["params"] == rows[0]["params"]
+    told = [e for e in session.runs.events(f"{record.id}/trials/{copies[0]['trial']}") if e["type"] == "resumed"]
+    assert copies[0]["nimg"] in {e["nimg"] for e in told}
+    left = [info.key for info in session.artifacts.store.list(f"runs/{record.id}/trials/")]
+    assert not [key for key in left if "checkpoints" in key or "answers" in key]
+
+
+def test_trials_of_two_workers_are_ray_train_runs(
+    shared_ray: Any, session: Session, search: Callable[..., dict[str, Any]], features: None
+) -> None:
+    spec = search(
+        {"trials": 2, "parallel": 1, "include_base": False}, {"scheduler": "asha", "grace_kimg": 0.4, "eta": 2}
+    )
+    spec["space"] = {"train.lr_g": {"choice": [2e-4, 1e-7]}}
+    spec["search"]["algo"] = "grid"
+    spec["base"]["resources"] = {"workers": 2}
+    record = execute(parse_job(spec), session)
+    assert record.state == "succeeded"
+    started = [
+        event
+        for trial in ("000", "001")
+        for event in session.runs.events(f"{record.id}/trials/{trial}")
+        if event["type"] == "started"
+    ]
+    assert [event["workers"] for event in started] == [2, 2]
+    rows = {row["trial"]: row for row in session.runs.get_json(record.id, "leaderboard.json")}
+    assert rows["000"]["state"] == "succeeded"
+    assert {e["type"] for e in entries_of(session)} >= {"measured", "promoted", "ended"}
