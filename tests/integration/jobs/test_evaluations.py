@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cluster.specfile import parse_job
+from jobs.cli import main
 from jobs.execute import execute
 from jobs.session import Session
 from tlgan import registry
@@ -88,3 +89,15 @@ def test_what_an_extractor_cannot_tell_is_said_before_anything_starts() -> None:
         evaluation(extractor="dinov2")
     with pytest.raises(SpecError, match='expected "extractor" or "lpips:/path/to/the/folder", received "lpips"'):
         evaluation(perceptual="lpips")
+
+
+def test_the_verb_takes_all_metrics_and_names_their_protocols(
+    session: Session, trained: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["evaluate", "tiny-gan:latest", "--data", "digits", "--store", session.artifacts.url]
+    assert main([*common, "--metrics", "all", "--samples", "64"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == ["METRIC", "VALUE", "PROTOCOL"]
+    assert {row[0]: row[2] for row in rows[1:]} == {name: f"{name}64_small" for name in registry.METRICS}
+    assert main([*common, "--metrics", "kid", "--samples", "2000"]) == 0
+    assert "kid2k_quick" in capsys.readouterr().out

@@ -14,13 +14,16 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from tiny_gan import dataset, differing, flat, new_learner, pair, recipe, run_steps
 
+from cluster.gates import Gate
 from tlgan import checkpoint
 from tlgan import train as loop
 from tlgan.distributed import World
-from tlgan.errors import RunFailed
+from tlgan.errors import Collapsed, RunFailed
+from tlgan.guards import Guards
 from tlgan.learners.gan import GanLearner
 from tlgan.metrics.measure import measure
 from tlgan.metrics.pictures import Generated
+from tlgan.metrics.protocol import MetricValue
 from tlgan.models.blocks import Network
 from tlgan.recipe import Recipe
 from tlgan.transfer import start_from
@@ -70,6 +73,25 @@ def measured(into: Path, world: World) -> list[float]:
     return [value.value for value in values]
 
 
+def guarded(into: Path, world: World) -> list[object]:
+    """What a training says that a guard ends on rank 0, which alone has the values."""
+    events: list[dict] = []
+    try:
+        loop.train(
+            recipe(batch_size=8),
+            dataset(),
+            loop.Schedule(total=32, evaluate_at=(16,)),
+            into / f"guarded-{world.rank}",
+            evaluator=lambda *_: [MetricValue("recall", 0.01)] if world.is_main else [],
+            guards=Guards([Gate("recall", ">=", 0.1)]),
+            world=world,
+            hooks=loop.Hooks(report=events.append),
+        )
+    except Collapsed as error:
+        return [str(error), [event["type"] for event in events[-2:]]]
+    return ["nothing was raised"]
+
+
 def unlike_checkpoints(into: Path, world: World) -> dict[str, object]:
     """Every rank has a folder of its own, and only rank 0 wrote checkpoints, at 8 and 16 images."""
     folder = into / f"unlike-{world.rank}"
@@ -102,6 +124,7 @@ def main(cases: str, into: str) -> None:
     dist.init_process_group("gloo")
     world = World.current("cpu")
     answers: dict[str, object] = {"collectives": collectives(world), "unlike": unlike_checkpoints(Path(into), world)}
+    answers["guarded"] = guarded(Path(into), world)
     answers["measured"] = measured(Path(into), world)
     (Path(into) / f"answers-{world.rank}.json").write_text(json.dumps(answers))
     for number, case in enumerate(json.loads(Path(cases).read_text())):

@@ -154,6 +154,12 @@ def test_collectives(rank: int, both_ranks: Path) -> None:
     }
 
 
+def test_a_guard_ends_all_ranks_with_the_same_words(both_ranks: Path) -> None:
+    answers = [json.loads((both_ranks / f"answers-{rank}.json").read_text())["guarded"] for rank in range(RANKS)]
+    reason = "stopped by a guard: recall is 0.01 at 0.016 kimg, the guard asks for recall >= 0.1"
+    assert answers == [[reason, ["grid", "guard"]], [reason, []]]
+
+
 def test_two_processes_measure_what_one_does_to_the_bit(both_ranks: Path, tmp_path: Path) -> None:
     answers = [json.loads((both_ranks / f"answers-{rank}.json").read_text())["measured"] for rank in range(RANKS)]
     assert answers == [measured(tmp_path, World()), []]
