@@ -13,10 +13,10 @@ from cluster.runs import RunRecord, Runs
 from cluster.store import ArtifactStore
 from cluster.store.catalog import load
 from cluster.store.transfer import in_parallel
+from tlgan.canonical import digest_of
 from tlgan.errors import IntegrityError, NotFound
 from tlgan.manifest import Manifest, Parent
 from tlgan.metrics.protocol import MetricValue, unlike_fields
-from tlgan.recipe import digest_of
 from tlgan.registry import METRICS
 
 SCRATCH = "(scratch)"

@@ -30,9 +30,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cluster.store.base import Store
 from cluster.store.transfer import in_parallel
+from tlgan.canonical import canonical_json
 from tlgan.errors import Conflict, IntegrityError, NotFound, SpecError, did_you_mean
 from tlgan.manifest import now_utc
-from tlgan.recipe import canonical_json
 
 log = logging.getLogger("tlgan.runs")
 State = Literal["pending", "running", "succeeded", "failed", "stopped"]

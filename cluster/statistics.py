@@ -17,10 +17,10 @@ import numpy as np
 
 from cluster.store import ArtifactStore
 from cluster.store.base import Store
+from tlgan.canonical import digest_of
 from tlgan.errors import BackendError, IntegrityError, NotFound, SpecError, TlganError
 from tlgan.manifest import FileEntry
 from tlgan.metrics.statistics import FeatureStatistics, gather
-from tlgan.recipe import digest_of
 
 if TYPE_CHECKING:
     from tlgan.data.dataset import Dataset

@@ -25,9 +25,9 @@ from cluster.specfile import parse_job
 from cluster.store import ArtifactStore, s3_endpoint
 from cluster.store.base import Store
 from cluster.targets.base import Target, Ticket
+from tlgan.canonical import digest_of
 from tlgan.errors import BackendError, Conflict, NotFound, TlganError
 from tlgan.manifest import Manifest, now_utc
-from tlgan.recipe import digest_of
 
 WITHOUT_WEIGHT = ("resources", "checkpoint", "grid", "retry")
 """Sections that change how a run goes and not what comes out."""

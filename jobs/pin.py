@@ -11,9 +11,10 @@ from cluster.code import code_digest
 from cluster.job import ArtifactInput, ClassifierJob, Job, TrainingJob
 from cluster.task import dataset_of
 from jobs.session import Session
+from tlgan.canonical import digest_of
 from tlgan.errors import NotFound, SpecError
 from tlgan.manifest import Manifest, Parent
-from tlgan.recipe import DataSpec, ModelSpec, Recipe, Section, digest_of
+from tlgan.recipe import DataSpec, ModelSpec, Recipe, Section
 from tlgan.registry import EXTRACTORS
 from tlgan.shapes import Resolution, sides
 

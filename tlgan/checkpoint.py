@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tlgan.canonical import differences
 from tlgan.errors import IntegrityError, SpecError
-from tlgan.recipe import ClassifierRecipe, Recipe, differences
+from tlgan.recipe import ClassifierRecipe, Recipe
 
 log = logging.getLogger("tlgan.checkpoint")
 FORMAT = 1

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from tlgan.canonical import canonical_json
 from tlgan.errors import IntegrityError, Problem, SpecError
 from tlgan.naming import ArtifactRef, check_name, check_paths
-from tlgan.recipe import canonical_json
 
 __all__ = ["ArtifactRef", "FileEntry", "Manifest", "Parent", "MAX_MANIFEST_BYTES", "now_utc"]
 

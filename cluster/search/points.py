@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cluster.space import Space, in_order
-from tlgan.recipe import canonical_json
+from tlgan.canonical import canonical_json
 
 Params = dict[str, Any]
 DRAWS = 50  # in a row that were there before: the space counts as used up

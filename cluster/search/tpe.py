@@ -17,8 +17,8 @@ import numpy as np
 from cluster.search.member import Member
 from cluster.search.points import Params, draws
 from cluster.space import Space, in_order
+from tlgan.canonical import canonical_json
 from tlgan.errors import SpecError
-from tlgan.recipe import canonical_json
 
 TAG = 0x79E
 TRIES = 20  # for a point that was not there before

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.store.base import ObjectInfo, Store
+from tlgan.canonical import canonical_json
 from tlgan.errors import BackendError, NotFound
 from tlgan.manifest import FileEntry, Manifest
-from tlgan.recipe import canonical_json
 
 FORMAT_KEY = "FORMAT.json"
 FORMAT_NAME = "tlgan-store"

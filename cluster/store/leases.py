@@ -22,10 +22,10 @@ from cluster.store.base import ObjectInfo, Store
 from cluster.store.claim import Claim
 from cluster.store.layout import FENCE, broken_key, lease_key
 from cluster.store.records import read_record, to_bytes
+from tlgan.canonical import canonical_json
 from tlgan.errors import BackendError
 from tlgan.manifest import Record, now_utc
 from tlgan.naming import check_path
-from tlgan.recipe import canonical_json
 
 log = logging.getLogger("tlgan.store")
 

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from cluster.store.base import Store
+from tlgan.canonical import canonical_json
 from tlgan.errors import IntegrityError, NotFound
 from tlgan.manifest import Record
-from tlgan.recipe import canonical_json
 
 R = TypeVar("R", bound=Record)
 

@@ -21,9 +21,9 @@ from pydantic import Field, ValidationError
 
 from cluster.store.base import Store
 from cluster.store.layout import Version, signature_prefix
+from tlgan.canonical import canonical_json
 from tlgan.errors import IntegrityError, NotFound, SpecError
 from tlgan.manifest import Manifest, Record, Sha256
-from tlgan.recipe import canonical_json
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey

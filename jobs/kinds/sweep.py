@@ -29,9 +29,10 @@ from jobs.execute import Outcome
 from jobs.kinds.gan import publish, recipe_of, task_of
 from jobs.pin import Plan, identity_of, pin_recipe
 from jobs.session import Session
+from tlgan.canonical import canonical_json
 from tlgan.errors import Conflict, RunFailed, RunStopped
 from tlgan.manifest import Manifest
-from tlgan.recipe import Recipe, canonical_json
+from tlgan.recipe import Recipe
 
 log = logging.getLogger("tlgan.sweep")
 ENDED = ("succeeded", "stopped")

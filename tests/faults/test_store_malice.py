@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from cluster.store import ArtifactStore, Version, open_store
 from cluster.store import writing as store_writing
 from cluster.store.catalog import list_names
+from tlgan.canonical import canonical_json
 from tlgan.errors import Conflict, IntegrityError, SpecError, TlganError
 from tlgan.manifest import MAX_MANIFEST_BYTES, MAX_NESTING, FileEntry, Manifest, Parent
-from tlgan.recipe import canonical_json
 
 FILES = {"G/b4.txt": b"G" * 1000, "note.txt": b"hello"}
 

@@ -14,9 +14,9 @@ from cluster.store.gc import Collector
 from cluster.store.layout import alias_key, lease_key
 from cluster.store.retention import Policy
 from tests.faults.memory_store import MemoryStore
+from tlgan.canonical import canonical_json
 from tlgan.errors import IntegrityError
 from tlgan.manifest import Manifest
-from tlgan.recipe import canonical_json
 
 
 class CutsManifests(MemoryStore):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tlgan.canonical import canonical_json
 from tlgan.errors import IntegrityError, SpecError
 from tlgan.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, Parent
-from tlgan.recipe import canonical_json
 
 SHA = "ab" * 32
 CREATED = "2026-01-02T03:04:05.000006Z"

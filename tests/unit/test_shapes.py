@@ -14,13 +14,14 @@ from tiny_gan import dataset, new_learner, pair, recipe, run_steps
 
 from tlgan import shapes
 from tlgan.artifact import load_generator, save_networks
+from tlgan.canonical import digest_of
 from tlgan.data import Dataset, prepare, write_parquet
 from tlgan.data.image import fit, to_channels
 from tlgan.data.source import open_source
 from tlgan.errors import DataError
 from tlgan.grid import image_png, to_grid
 from tlgan.models import build_pair
-from tlgan.recipe import DataSpec, ModelSpec, digest_of
+from tlgan.recipe import DataSpec, ModelSpec
 from tlgan.registry import ARCHS, SOURCES, blocks_at
 from tlgan.sampling import generate
 from tlgan.transfer import start_from

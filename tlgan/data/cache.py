@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from tlgan.canonical import canonical_json
 from tlgan.data.source import Int64Array, UInt8Array
 from tlgan.errors import DataError
-from tlgan.recipe import canonical_json
 
 Images = np.memmap[Any, np.dtype[np.uint8]]
 

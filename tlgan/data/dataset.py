@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from tlgan.canonical import digest_of
 from tlgan.data import cache_root
 from tlgan.data.cache import Rows, cached, code_digest, content_digest
 from tlgan.data.image import to_channels
 from tlgan.data.select import class_ids, select
 from tlgan.data.source import BrokenImage, Int64Array, Source, TooSmall, UInt8Array, open_source
 from tlgan.errors import DataError, IntegrityError, SpecError
-from tlgan.recipe import DataSpec, digest_of
+from tlgan.recipe import DataSpec
 from tlgan.shapes import Resolution, resolution_of, sides, text
 
 log = logging.getLogger("tlgan.data")

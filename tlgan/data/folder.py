@@ -10,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tlgan.canonical import digest_of
 from tlgan.data.image import ALPHA, decode, is_grey
 from tlgan.data.labels import read_labels
 from tlgan.data.source import NO_LABEL, BrokenImage, UInt8Array
 from tlgan.errors import DataError, NotFound
-from tlgan.recipe import DataSpec, digest_of
+from tlgan.recipe import DataSpec
 from tlgan.shapes import Resolution
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})

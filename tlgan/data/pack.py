@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from tlgan.canonical import canonical_json
 from tlgan.data.dataset import Dataset
 from tlgan.data.parquet import METADATA_KEY, SCHEMA_VERSION
 from tlgan.data.source import UInt8Array
 from tlgan.errors import DataError
-from tlgan.recipe import canonical_json
 
 ROWS = 1024  # images in a row group: what a reader holds in memory at once
 

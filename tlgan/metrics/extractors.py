@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from tlgan import registry
 from tlgan.artifact import load_network
+from tlgan.canonical import canonical_json
 from tlgan.errors import SpecError
 from tlgan.metrics.features import CHUNK, Extractor, check_images
-from tlgan.recipe import canonical_json
 from tlgan.shapes import sides
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma

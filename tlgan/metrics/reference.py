@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tlgan.canonical import digest_of
 from tlgan.data import cache_root
 from tlgan.distributed import World
 from tlgan.errors import DataError
 from tlgan.metrics.features import Extractor
 from tlgan.metrics.looking import looker, rows_of
 from tlgan.metrics.pictures import Stored
-from tlgan.recipe import digest_of
 
 if TYPE_CHECKING:
     from tlgan.data.dataset import Dataset

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tlgan.canonical import canonical_json
 from tlgan.errors import DataError, IntegrityError
 from tlgan.metrics.frechet import frechet_distance
-from tlgan.recipe import canonical_json
 
 Float64 = npt.NDArray[np.float64]
 FORMAT = 1

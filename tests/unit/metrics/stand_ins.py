@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tlgan.recipe import digest_of
+from tlgan.canonical import digest_of
 
 
 class Pixels:
