@@ -92,7 +92,22 @@ def generate(
             draw_film(ctx, ref, wanted)
         else:
             draw_mixture(ctx, ref, wanted, str(style_mix))
-        return
+    else:
+        _draw(ctx, ref, n, seed, truncation, classes or [], out, form, interpolate)
+
+
+def _draw(
+    ctx: Context,
+    ref: str,
+    n: int | None,
+    seed: int,
+    truncation: float,
+    classes: list[str],
+    out: str | None,
+    form: str | None,
+    interpolate: int | None,
+) -> None:
+    """Images as a sheet, a folder or an array, or a strip from one to the next."""
     chosen = format_of(form, out, interpolate is not None)
     check_destination(out, chosen)
     model = find_model(ctx, ref)
@@ -104,19 +119,19 @@ def generate(
     from tlgan.sampling import labels_of
 
     g = load_generator(model.path)
-    ends, count, named = n or ENDS, n or IMAGES, classes or []
-    labels_of(g, seed, 0, 1, named)  # refuses an unknown class before anything is drawn
+    ends, count = n or ENDS, n or IMAGES
+    labels_of(g, seed, 0, 1, classes)  # refuses an unknown class before anything is drawn
     if interpolate is not None:
         count = (ends - 1) * interpolate + 1
     with ctx.progress(f"drawing {counted(count, 'image')}"):
         if interpolate is not None:
-            write_strip(g, dest, steps=interpolate, ends=ends, seed=seed, truncation=truncation, classes=named)
+            write_strip(g, dest, steps=interpolate, ends=ends, seed=seed, truncation=truncation, classes=classes)
         else:
-            write_images(g, dest, chosen, n=count, seed=seed, truncation=truncation, classes=named)
+            write_images(g, dest, chosen, n=count, seed=seed, truncation=truncation, classes=classes)
     path = str(dest.absolute())
     facts = {"path": path, "images": count, "format": "strip" if interpolate else chosen}
     ctx.emit(
-        {**facts, "seed": seed, "truncation": truncation, "classes": named, "ref": model.ref, "digest": model.digest},
+        {**facts, "seed": seed, "truncation": truncation, "classes": classes, "ref": model.ref, "digest": model.digest},
         path,
     )
 
