@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TEST_JOBS ?= 2# processes that share the tests, file by file
 STAMP := $(VENV)/.up-to-date
 
 .PHONY: help quickstart test lint bench bench-store clean
@@ -20,7 +21,7 @@ quickstart: $(STAMP)  ## pretrain, search, evaluate, publish, pull, generate on 
 	$(BIN)/tlgan quickstart
 
 test: $(STAMP)  ## every test that needs no cloud and no GPU
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## format, lint, import direction, types
 	$(BIN)/ruff format --check .
