@@ -21,7 +21,7 @@ quickstart: $(STAMP)  ## pretrain, search, evaluate, publish, pull, generate on 
 	$(BIN)/tlgan quickstart
 
 test: $(STAMP)  ## every test that needs no cloud and no GPU
-	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## format, lint, import direction, types
 	$(BIN)/ruff format --check .

@@ -179,7 +179,8 @@ def test_a_parent_without_alpha_begins_opaque_and_unread(arch: str, tmp_path: Pa
     images, before = start.G_ema.eval()(z), G(z)
     torch.testing.assert_close(images[:, :3], before, rtol=1e-4, atol=1e-5)
     assert images[:, 3].mean() > 0.5
-    assert start.coverage.missing == {"G": [], "D": [], "G_ema": []}
+    new = ["blocks.b32.to_image.bias"] if arch == "r3gan" else []  # which only images with alpha have there
+    assert start.coverage.missing == {"G": new, "D": [], "G_ema": new}
     child, shown = start.D.eval(), torch.randn(6, 4, 32, 32)
     other = torch.cat([shown[:, :3], -shown[:, 3:]], 1)
     torch.testing.assert_close(child(shown), child(other))
@@ -187,7 +188,7 @@ def test_a_parent_without_alpha_begins_opaque_and_unread(arch: str, tmp_path: Pa
     if D.equalised:  # spectral norms of the two first layers differ by a constant
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
     grey = start_from(tmp_path, of, 2)
-    assert grey.coverage.missing == {"G": [], "D": [], "G_ema": []}
+    assert grey.coverage.missing == start.coverage.missing
 
 
 def test_the_colours_of_diffaugment_leave_alpha_alone() -> None:

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tlgan.data.image import ALPHA
 from tlgan.models import fir
 from tlgan.models.blocks import Network
 from tlgan.models.labels import ClassTable
@@ -106,6 +107,15 @@ class ToLogits(nn.Module):
         return self.linear((x * self.basis).sum((2, 3)))
 
 
+def _to_image(channels: int, image: int) -> nn.Module:
+    """Without a bias, as the authors' is; images with alpha get one, so that they begin opaque."""
+    conv = nn.Conv2d(channels, image, 1, bias=image in ALPHA)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+        nn.init.ones_(conv.bias[-1:])
+    return scaled(conv)
+
+
 class GeneratorBlock(nn.Module):
     """One level: enlarged (or from the latents and the class), then residual blocks; the last level makes the image."""
 
@@ -119,7 +129,7 @@ class GeneratorBlock(nn.Module):
         else:
             self.change = scaled(nn.Conv2d(inputs, channels, 1, bias=False)) if inputs != channels else None
         self.residuals = _residuals(channels, depth, total)
-        self.to_image = None if image is None else scaled(nn.Conv2d(channels, image, 1, bias=False))
+        self.to_image = None if image is None else _to_image(channels, image)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         if self.first:

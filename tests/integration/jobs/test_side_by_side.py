@@ -141,7 +141,7 @@ def test_the_second_ctrl_c_ends_a_pipeline_at_once(workdir: Path) -> None:
         process.send_signal(signal.SIGINT)
         begun = time.monotonic()
         said = process.stderr.read()
-        assert process.wait(30) == 130, said
+        assert process.wait(30) in (130, -signal.SIGINT), said  # a shell says 130 to both
     assert time.monotonic() - begun < 15
     assert "Traceback" not in said
     assert "stopping at the next tick" in said

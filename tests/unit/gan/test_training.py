@@ -89,9 +89,9 @@ def test_a_stop_ends_with_a_checkpoint(train, tmp_path) -> None:
     assert checkpoint.newest(tmp_path / "a" / "checkpoints").name == "ckpt-000000000012"
 
 
-@pytest.mark.parametrize(("which", "loss"), [("lr_d", "loss_g"), ("lr_g", "loss_d")])
-def test_divergence_fails_the_run_and_names_the_loss(which: str, loss: str, train, tmp_path) -> None:
-    """The first loss that the overshooting network spoils."""
+@pytest.mark.parametrize(("which", "loss"), [("lr_d", "loss_g"), ("lr_g", "weights of G")])
+def test_divergence_fails_the_run_and_names_what_broke(which: str, loss: str, train, tmp_path) -> None:
+    """What the overshooting network spoils first: a loss, or its weights."""
     of = recipe(model={"spectral_norm": False}, loss={"name": "least_squares"}, **{which: 1e38})
     with pytest.raises(RunFailed, match=rf"training diverged: .*{loss}.* is not finite at 0\.\d+ kimg") as error:
         train(of, 400, checkpoint_every=4, tick_every=40)
