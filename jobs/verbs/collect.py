@@ -73,11 +73,6 @@ def gc(
     A version goes when it fits every rule; never one that an alias points at or a push needs. It can be restored for a
     week; only then are its files deleted. The manifests of all ancestors of what stays are kept.
     """
-    from cluster.checkpoints import old_checkpoints
-    from cluster.store.condemned import condemned_lists
-    from cluster.store.gc import Collector
-    from jobs.verbs.collect_page import plan_page, plan_row
-
     policy = _policy(keep_last, older_than, keep_best, name, restorable, grace)
     silent = (
         parse_span(checkpoints_older_than, "--checkpoints-older-than") if checkpoints_older_than is not None else None
@@ -86,7 +81,19 @@ def gc(
     names = store.names()  # refuses what is no store
     if forget:
         _forget(ctx, store, forget)
-        return
+    else:
+        _collect(ctx, store, names, policy, silent, delete)
+
+
+def _collect(
+    ctx: Context, store: ArtifactStore, names: list[str], policy: Policy, silent: timedelta | None, delete: bool
+) -> None:
+    """Shows what goes and, with `delete`, once a person agreed, carries it out. `silent`: of runs whose leftovers go, too."""
+    from cluster.checkpoints import old_checkpoints
+    from cluster.store.condemned import condemned_lists
+    from cluster.store.gc import Collector
+    from jobs.verbs.collect_page import plan_page, plan_row
+
     if not any(policy.covers(one) for one in names):
         ctx.say(
             f"no artifact in {store.url} fits {' or '.join(policy.names)}" if names else f"{store.url} has no artifacts"
