@@ -254,7 +254,8 @@ def test_damage_on_the_way_up(store: S3Store, big: tuple[Path, str], tmp_path: P
     store.put("a/big", big[0], sha256=big[1])
     store.put("a/small", b"0123456789")
     assert sorted(hit) == ["PutObject", "UploadPart"]
-    assert PARTS + 1 <= wire.seen["UploadPart"] <= 2 * PARTS + 2
+    assert wire.seen["UploadPart"] > PARTS
+    assert wire.seen["CreateMultipartUpload"] <= 2
     assert store.get("a/small") == b"0123456789"
     store.download("a/big", tmp_path / "back", sha256=big[1])
 
