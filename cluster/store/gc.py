@@ -2,17 +2,17 @@
 
     condemned list -> leases -> aliases and versions -> delete          (in this order only; see `publish.py`)
 
-What a lease, an alias, a version or a restorable deletion names after the condemned list was written stays. A push that
-leases later reads the list, and takes fresh keys. A version is deleted by moving its manifest below `deleted/`; its blobs
-go when it can't be restored any more, its manifest when no version descends from it. Before either goes, the version's
-place is fenced: somebody who slept since it was there could commit it again.
+What a lease, an alias, a version or a restorable deletion names after the condemned list was written stays, and what the
+caller says is needed besides. A push that leases later reads the list, and takes fresh keys. A version is deleted by moving
+its manifest below `deleted/`; its blobs go when it can't be restored any more, its manifest when no version descends from it.
+Before either goes, the version's place is fenced: somebody who slept since it was there could commit it again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -84,10 +84,15 @@ class Collected:
 
 
 class Collector:
-    """One collection. `plan` only reads; `run` carries a plan out."""
+    """One collection. `plan` only reads; `run` carries a plan out.
 
-    def __init__(self, store: Store, policy: Policy, threads: int = THREADS) -> None:
-        self.store, self.policy, self.threads = store, policy, threads
+    `needed` tells what else is in use (asked by both): digest of a manifest -> why.
+    """
+
+    def __init__(
+        self, store: Store, policy: Policy, threads: int = THREADS, needed: Callable[[], Mapping[str, str]] = dict
+    ) -> None:
+        self.store, self.policy, self.threads, self.needed = store, policy, threads, needed
 
     def plan(self, now: datetime | None = None) -> Plan:
         """Raises `IntegrityError` when a manifest can't be read: what it needs is unknown, so nothing may go."""
@@ -140,7 +145,8 @@ class Collector:
         living = [lease for lease, info in leases.read_leases(self.store) if not leases.expired(lease, info, now)]
         held = {key: f"in use by {lease.holder}" for lease in living for key in lease.protected}
         held |= {key: f"alias {', '.join(aliases)}" for key, aliases in self._aliased().items()}
-        versions = self._versions()
+        versions, needed = self._versions(), self.needed()
+        held |= {v.key: why for v, manifest in versions.items() if (why := needed.get(manifest.digest))}
         deleted = {info: old for info, old in self._deleted().items() if Version.of(old) not in versions}
         return Snapshot(versions, deleted, blobs, held)
 
@@ -164,8 +170,11 @@ class Collector:
                 protected |= lease.protected
         protected |= self._aliased().keys()
         dying: dict[str, set[str]] = {}
+        needed = self.needed()
         for version, manifest in self._versions().items():
             protected.add(deleted_key(version.key))
+            if manifest.digest in needed:
+                protected.add(version.key)
             if version.key not in going - protected or self.policy.restorable:
                 protected |= _keys(manifest)
             else:

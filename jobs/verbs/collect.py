@@ -70,8 +70,8 @@ def gc(
 ) -> None:
     """Delete files that no version needs and, by the rules given, old versions. Only shows what would go without --delete.
 
-    A version goes when it fits every rule; never one that an alias points at or a push needs. It can be restored for a
-    week; only then are its files deleted. The manifests of all ancestors of what stays are kept.
+    A version goes when it fits every rule; never one that an alias points at, that a push needs, or a run that may go on. It
+    can be restored for a week; only then are its files deleted. The manifests of all ancestors of what stays are kept.
     """
     policy = _policy(keep_last, older_than, keep_best, name, restorable, grace)
     silent = (
@@ -90,6 +90,7 @@ def _collect(
 ) -> None:
     """Shows what goes and, with `delete`, once a person agreed, carries it out. `silent`: of runs whose leftovers go, too."""
     from cluster.checkpoints import old_checkpoints
+    from cluster.holding import held_by_runs
     from cluster.store.condemned import condemned_lists
     from cluster.store.gc import Collector
     from jobs.verbs.collect_page import plan_page, plan_row
@@ -99,7 +100,7 @@ def _collect(
             f"no artifact in {store.url} fits {' or '.join(policy.names)}" if names else f"{store.url} has no artifacts"
         )
     unfinished = condemned_lists(store.store)
-    collector = Collector(store.store, policy, store.threads)
+    collector = Collector(store.store, policy, store.threads, lambda: held_by_runs(store.store))
     plan = collector.plan()
     runs = [] if silent is None else old_checkpoints(store.store, silent)
     row = plan_row(store.url, policy, plan, unfinished, runs)

@@ -12,8 +12,6 @@ What was run before with the same library is taken from the store.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import statistics
 import sys
 from collections.abc import Iterable
@@ -21,10 +19,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.bench.common import Result, Target, options, show
+from tests.bench.pool import pool, run_all
+from tests.bench.sets import PHOTOS, data_of, few, held_out, quiet
 
 SCRIPTS = ("LATIN", "GREEK", "CYRILLIC", "ARABIC", "ARMENIAN", "CANADIAN", "GEORGIAN")
 RARE = ("DIGIT", "HEBREW", "LAO")
-PHOTOS = {"temple": "china", "flower": "flower"}
 SOURCES = (*(s.lower() for s in SCRIPTS), "digits", *PHOTOS)
 TARGETS = (*SOURCES, *(s.lower() for s in RARE))
 
@@ -49,105 +48,29 @@ class Setting:
 QUICK = Setting(sources=("latin", "digits", "flower"), targets=("greek", "digits"), seeds=(0,), pretrain_kimg=3, kimg=1)
 
 
-def data_of(name: str) -> dict[str, Any]:
-    """The `data:` section of a set by its name."""
-    if name == "digits":
-        return {"source": "digits"}
-    if name == "glyphs":
-        return {"source": "glyphs"}
-    if name in PHOTOS:
-        return {"source": "photos", "classes": [PHOTOS[name]], "channels": 1, "crops": 3000}
-    return {"source": "glyphs", "classes": [name.upper()]}
-
-
-def few(name: str, seed: int, setting: Setting) -> dict[str, Any]:
-    """The target's images of a seed."""
-    return {**data_of(name), "split": "train", "limit": setting.images, "seed": seed}
-
-
 def pretraining(source: str, setting: Setting) -> dict[str, Any]:
     model = {"width": setting.width, "latent_dim": 64, "resolution": 32}
     train = {"kimg": setting.pretrain_kimg, "batch_size": 32, "ema_kimg": 1.0}
     name = f"source-{source}"
     spec = {"kind": "pretrain", "name": name, "data": data_of(source), "model": model, "loss": {"r1": 0.5}}
-    return {**spec, "train": train, "output": {"artifact": name}, **_quiet(setting.pretrain_kimg)}
+    return {**spec, "train": train, "output": {"artifact": name}, **quiet(setting.pretrain_kimg)}
 
 
 def finetuning(source: str, target: str, seed: int, setting: Setting) -> dict[str, Any]:
     name = f"{target}-from-{source}-{seed}"
-    held_out = {**data_of(target), "split": "test", "seed": seed}
     return {
         "kind": "finetune",
         "name": name,
         "init_from": {"artifact": f"source-{source}:latest"},
-        "data": few(target, seed, setting),
+        "data": few(target, seed, setting.images),
         "transfer": {"method": "finetune"},
         "augment": {"name": "diffaugment", "policy": ["translation"]},
         "train": {"kimg": setting.kimg, "batch_size": 32, "ema_kimg": 1.0, "seed": seed},
         "metrics": ["kid"],
-        "evaluation": {"samples": setting.samples, "data": held_out, "seed": 1000 + seed},
+        "evaluation": {"samples": setting.samples, "data": held_out(target, seed), "seed": 1000 + seed},
         "output": {"artifact": name},
-        **_quiet(setting.kimg),
+        **quiet(setting.kimg),
     }
-
-
-def _quiet(kimg: float) -> dict[str, Any]:
-    return {"checkpoint": {"every_kimg": kimg}, "grid": {"every_kimg": kimg}}
-
-
-def _begin(url: str) -> None:
-    """A worker of the pool: one thread, one session."""
-    global _session
-    import torch
-
-    from cluster.store import ArtifactStore, open_store
-    from jobs.session import Session
-
-    torch.set_num_threads(1)
-    _session = Session(ArtifactStore(open_store(url)))
-
-
-_session: Any = None
-
-
-def _run(spec: dict[str, Any]) -> tuple[str, float | None]:
-    """Runs a job; its name and the KID of what it made."""
-    from cluster.specfile import parse_job
-    from jobs.execute import execute
-
-    record = execute(parse_job(spec), _session)
-    output = record.outputs[0]
-    manifest = _session.artifacts.resolve(f"{output['ref'].partition('@')[0]}@{output['digest']}")
-    return record.name, next((m["value"] for m in manifest.metrics if m["name"] == "kid"), None)
-
-
-class _Here:
-    """Jobs one after another in this process, as a pool of one."""
-
-    def __init__(self, url: str) -> None:
-        _begin(url)
-
-    def __enter__(self) -> _Here:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _session.__exit__()
-
-    imap_unordered = staticmethod(map)
-
-
-def _pool(processes: int, url: str) -> Any:
-    """`processes` 0: no other process."""
-    return multiprocessing.get_context("spawn").Pool(processes, _begin, (url,)) if processes else _Here(url)
-
-
-def _all(pool: Any, specs: list[dict[str, Any]], what: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for number, (name, kid) in enumerate(pool.imap_unordered(_run, specs), 1):
-        found[name] = float("nan") if kid is None else kid
-        if number % 10 == 0 or number == len(specs):
-            print(f"  {what}: {number} of {len(specs)}", file=sys.stderr, flush=True)
-    return found
 
 
 def measure(quick: bool = False, store: str | None = None, setting: Setting | None = None) -> Result:
@@ -163,14 +86,13 @@ def measure(quick: bool = False, store: str | None = None, setting: Setting | No
     }
     if setting.classifier_kimg:
         classifier["train"] = {"kimg": setting.classifier_kimg}
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     pairs = [(s, t) for t in setting.targets for s in setting.sources if s != t]
-    with _pool(setting.processes, url) as pool:
-        _all(pool, [classifier], "extractor")
-        _all(pool, [pretraining(source, setting) for source in setting.sources], "pretrained")
-        tuned = [finetuning(s, t, seed, setting) for seed in setting.seeds for s, t in pairs]
-        kids = _all(pool, tuned, "fine-tuned")
-    mean = {(s, t): statistics.mean(kids[f"{t}-from-{s}-{seed}"] for seed in setting.seeds) for s, t in pairs}
+    with pool(setting.processes, url) as workers:
+        run_all(workers, [classifier], "extractor")
+        run_all(workers, [pretraining(source, setting) for source in setting.sources], "pretrained")
+        tuning = [finetuning(s, t, seed, setting) for seed in setting.seeds for s, t in pairs]
+        tuned = run_all(workers, tuning, "fine-tuned")
+    mean = {(s, t): statistics.mean(tuned[f"{t}-from-{s}-{seed}"]["kid"] for seed in setting.seeds) for s, t in pairs}
     chosen = {by: _choices(url, setting, by) for by in ORDERS}
     return _result(quick, setting, mean, chosen)
 
@@ -192,7 +114,7 @@ def _choices(url: str, setting: Setting, by: str) -> dict[tuple[str, int], list[
     for target in setting.targets:
         allowed = [m for m in models if m.name.removeprefix("source-") in set(setting.sources) - {target}]
         for seed in setting.seeds:
-            spec = DataSpec.model_validate(few(target, seed, setting))
+            spec = DataSpec.model_validate(few(target, seed, setting.images))
             ranked = rank(artifacts, allowed, lambda size, s=spec: dataset_of(s, size, artifacts), extractor, by)
             found[target, seed] = [start.ref.partition("@")[0].removeprefix("source-") for start in ranked]
     return found

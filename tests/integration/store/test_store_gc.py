@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.holding import held_by_runs
+from cluster.runs import Runs, new_record
 from cluster.store import ArtifactStore, leases, trash
 from cluster.store.catalog import deleted_versions, find_deleted
 from cluster.store.condemned import condemn, condemned_keys, condemned_lists, forget
@@ -15,7 +17,7 @@ from cluster.store.gc import Collector
 from cluster.store.layout import FENCE, Version, blob_key
 from cluster.store.retention import Best, Policy
 from tlgan.errors import Conflict, IntegrityError, NotFound
-from tlgan.manifest import Manifest, Parent
+from tlgan.manifest import Manifest, Parent, now_utc
 from tlgan.naming import ArtifactRef
 
 Make = Callable[..., Path]
@@ -95,6 +97,29 @@ def test_best_and_age(artifacts: ArtifactStore, make: Make) -> None:
     aged = Collector(artifacts.store, Policy(older_than=timedelta(days=1), names=("mod*",))).plan(in_a_week)
     assert [version.ref for version in aged.versions] == [worse.ref, good.ref]
     assert Collector(artifacts.store, Policy(keep_last=1, names=("other",))).plan(in_a_week).versions == []
+
+
+def test_what_a_run_may_go_on_from_stays(artifacts: ArtifactStore, make: Make) -> None:
+    start, code, failed, done, newest = (publish(artifacts, make, "model", str(n)) for n in range(5))
+    runs = Runs(artifacts.store)
+    inputs = {"init_from": {"ref": start.ref, "digest": start.digest}}
+    runs.create(new_record("going-1", "going", "finetune", inputs=inputs, submission={"code": {"digest": code.digest}}))
+    ends = {"succeeded": done, "failed": failed}
+    for state, needed in ends.items():
+        record = new_record(f"{state}-1", state, "finetune", inputs={"data": {"digest": needed.digest}})
+        runs.create(record.model_copy(update={"state": state, "finished": now_utc()}))
+
+    def versions_left(now: datetime) -> list[str]:
+        policy = Policy(keep_last=1, grace=timedelta(0), restorable=timedelta(0))
+        collector = Collector(artifacts.store, policy, needed=lambda: held_by_runs(artifacts.store, now))
+        plan = collector.plan(later())
+        assert plan.kept[Version.of(start).key] == "needed by run going-1, which is pending"
+        collector.run(plan)
+        return [version.ref for version in artifacts.versions("model")]
+
+    assert versions_left(datetime.now(UTC)) == [start.ref, code.ref, failed.ref, newest.ref]
+    assert versions_left(datetime.now(UTC) + timedelta(days=31)) == [start.ref, code.ref, newest.ref]
+    assert artifacts.verify(code.ref, full=True).ok
 
 
 def test_manifests_of_ancestors_stay(artifacts: ArtifactStore, make: Make) -> None:
