@@ -57,7 +57,13 @@ def test_a_run_outlives_the_shell_that_submitted_it(spec: Path, run: Run) -> Non
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     begun = time.monotonic()
     done = subprocess.run(
-        ["sh", "-c", command], capture_output=True, text=True, env=env, start_new_session=True, check=False
+        ["sh", "-c", command],
+        capture_output=True,
+        text=True,
+        env=env,
+        start_new_session=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup it would be ignored
     )
     assert done.returncode == -signal.SIGHUP, done.stderr
     assert time.monotonic() - begun < 30
