@@ -39,6 +39,7 @@ T = TypeVar("T")
 MULTIPART_FROM = PART + 1
 READ_BACK = 1 << 20
 ATTEMPTS = 3
+SMALL_FIRST = 4  # puts in one request at once, to begin with: they wait for the server more than they send
 CONTENDED = 6
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 60.0
@@ -88,7 +89,7 @@ class S3Store:
                 raise
             except ValueError as error:
                 raise BackendError(f"store {self.url}: {scrub(error)}") from None
-        self._gate, self._receipts = Gate(), Receipts()
+        self._gate, self._small, self._receipts = Gate(), Gate(first=SMALL_FIRST), Receipts()
         self._quick = QuickPut(self.client, endpoint, bucket)
         pool = ThreadPoolExecutor(self._gate.most, thread_name_prefix="tlgan-s3")  # a job in it has passed the gate
         self._multipart = Multipart(
@@ -131,7 +132,7 @@ class S3Store:
             if isinstance(data, Path) and (size := data.stat().st_size) >= MULTIPART_FROM:
                 self._multipart.upload(self._key(key), data, size, sha256)
                 return
-            with self._gate:
+            with self._small:
                 body = data.read_bytes() if isinstance(data, Path) else data
                 if sha256 is not None:
                     check_digest(str(data) if isinstance(data, Path) else key, sha256, hashlib.sha256(body).hexdigest())
@@ -286,10 +287,10 @@ class S3Store:
             return self.client.put_object(**where)
 
         if not condition and (quick := self._quick(where["Key"], data, md5)) and self._receipts.confirms(quick, md5):
-            self._gate.faster()
+            self._small.faster()
             return str(quick["ETag"])
         for _ in range(ATTEMPTS):
-            answer = send() if condition else self._gate.patiently(send)
+            answer = send() if condition else self._small.patiently(send)
             etag, confirmed = str(answer["ETag"]), self._receipts.confirms(answer, md5)
             if confirmed or self._is_stored(key, data, etag, confirmed):
                 return etag

@@ -5,6 +5,7 @@ machine, or does its work on one core, by few. What is in flight is in memory, s
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import threading
@@ -21,7 +22,7 @@ A = TypeVar("A", bound=Mapping[str, Any])
 PER_CORE = 4
 CAP = 12
 ROUNDS = 3
-FIRST = 2  # at once
+FIRST = 1  # at once; one stream of large pieces can keep a server on the same machine busy
 SAMPLE = 4  # answers, at least, that a rate is taken from
 GAIN = 1.1  # what faster means: noise is below
 REST = 8  # samples before more is tried again where more did not help
@@ -32,13 +33,13 @@ def cores() -> int:
 
 
 class Gate:
-    """`most`: the bound that is never passed. Whoever enters leaves."""
+    """`most`: the bound that is never passed; `first`: where it begins. Whoever enters leaves."""
 
-    def __init__(self, most: int = 0) -> None:
+    def __init__(self, most: int = 0, first: int = FIRST) -> None:
         self.most = most or max(4, min(CAP, PER_CORE * cores()))
-        self._limit = self._best = min(FIRST, self.most)
+        self._limit = self._best = min(first, self.most)
         self._rate, self._rest = 0.0, 0
-        self._answers, self._since = 0, 0.0
+        self._answers, self._since = 0, math.nan
         self._inside = self._waiting = 0
         self._slowed = 0.0
         self._left = threading.Condition()
@@ -94,16 +95,14 @@ class Gate:
     def faster(self) -> None:
         """Counts an answer. After a sample of them, goes on to more at once if the last step up paid, else back."""
         with self._left:
-            if not self._waiting:  # the gate holds nobody up, so the rate says nothing of it
-                self._answers = 0
-                return
             now = time.monotonic()
-            if self._answers == 0:
-                self._since = now
+            if not self._waiting or math.isnan(self._since):  # the gate holds nobody up: the rate says nothing of it
+                self._answers, self._since = 0, now if self._waiting else math.nan
+                return
             self._answers += 1
-            if self._answers > max(SAMPLE, 2 * self._limit):
-                self._tune((self._answers - 1) / max(now - self._since, 1e-9))
-                self._answers = 0
+            if self._answers >= max(SAMPLE, 2 * self._limit):
+                self._tune(self._answers / max(now - self._since, 1e-9))
+                self._answers, self._since = 0, now
                 self._left.notify_all()
 
     def _tune(self, rate: float) -> None:
@@ -123,5 +122,5 @@ class Gate:
         with self._left:
             if started >= self._slowed:
                 self._limit = self._best = max(1, self._limit // 2)
-                self._answers, self._rest = 0, REST
+                self._answers, self._since, self._rest = 0, math.nan, REST
                 self._slowed = time.monotonic()

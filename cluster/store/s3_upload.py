@@ -1,8 +1,8 @@
 """Large objects go up in parts, sent a few at a time, completed only when every byte is that of the digest.
 
-A file is hashed once: the reading that gives its sha256 gives the md5 of every part too. The server says the md5 of what it
-received, so a file that changes between its hashing and its sending is noticed as surely as a part damaged on the way, and
-nothing is summed twice; where the server's word is no md5, parts are summed again before they are sent.
+A file is hashed once: the reading that gives its sha256 gives a sum of every part too, of most their md5. The server says the
+md5 of what it received, so a file that changes between its hashing and its sending is noticed as surely as a part damaged on
+the way; where the server's word is no md5, parts are summed again before they are sent.
 
 An upload that was killed goes on from the parts that the server has, each compared by its md5. Nobody sees an upload
 before it is completed, so it may be older than the lease under which it is.
@@ -27,7 +27,7 @@ from cluster.store.s3_gate import Gate
 from cluster.store.s3_journal import Upload, UploadJournal
 from cluster.store.s3_quick import QuickPut
 from cluster.store.s3_receipt import Receipts, md5_of, with_md5
-from cluster.store.s3_sums import Summing
+from cluster.store.s3_sums import CHANGED, Sum, Summing, md5_of_same
 from tlgan.errors import BackendError, IntegrityError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Multipart:
         self.gate, self.quick, self.receipts, self.pool = gate, quick, receipts, pool
         self.journal, self._summing = UploadJournal(), Summing(pool)
         self._swept = False
-        self._sums: dict[tuple[str, int, int], list[bytes]] = {}
+        self._sums: dict[tuple[str, int, int], list[Sum]] = {}
 
     def hash_file(self, path: Path) -> str:
         """sha256 of a file, in hexadecimal; the sums of its parts are kept for its upload."""
@@ -124,27 +124,30 @@ class Multipart:
         return {part["PartNumber"]: part["ETag"].strip('"') for part in found if part["Size"]}
 
     def _send_all(
-        self, upload: Upload, path: Path, there: Mapping[int, str], sums: list[bytes] | None
+        self, upload: Upload, path: Path, there: Mapping[int, str], sums: list[Sum] | None
     ) -> tuple[list[Part], str | None]:
-        """All parts and the sha256 of what was read; None where each part is held against its md5 in `sums`."""
+        """All parts and the sha256 of what was read; None where each part is held against its own in `sums`.
+
+        The next part is read and summed while the gate is shut.
+        """
         hasher = hashlib.sha256() if sums is None else None
         futures: list[Future[Part]] = []
         weight = -(-upload.part_size // PART)
         try:
             with path.open("rb", buffering=0) as file:
                 for number in range(1, -(-upload.size // upload.part_size) + 1):
+                    data = file.read(upload.part_size)
+                    md5 = None if sums is None else md5_of_same(data, sums[number - 1])
+                    if hasher:
+                        hasher.update(data)
                     self.gate.enter(weight)
                     try:
-                        data = file.read(upload.part_size)
-                        md5 = None if sums is None else sums[number - 1]
                         job = self.pool.submit(self._send, upload, number, data, md5, there.get(number))
                     except BaseException:
                         self.gate.leave(weight)
                         raise
                     job.add_done_callback(lambda _: self.gate.leave(weight))
                     futures.append(job)
-                    if hasher:
-                        hasher.update(data)
                     del data
                     if any(job.done() and job.exception() for job in futures[-2 * self.gate.most :]):
                         break
@@ -234,7 +237,7 @@ def _checked(data: bytes, md5: bytes | None) -> bytes:
     """The md5 of `data`. Raises `IntegrityError` when it is not `md5`."""
     found = md5_of(data)
     if md5 not in (None, found):
-        raise IntegrityError("the file changed after it was hashed")
+        raise IntegrityError(CHANGED)
     return found
 
 
