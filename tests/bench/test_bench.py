@@ -19,6 +19,7 @@ from tests.bench import (
     common,
     first_step,
     loop,
+    methods,
     ray_overhead,
     recommend,
     store_sharing,
@@ -27,6 +28,7 @@ from tests.bench import (
     transfer,
 )
 from tests.bench.common import Result, Target
+from tests.bench.methods_page import page
 from tlgan.models import build_pair
 
 
@@ -174,6 +176,24 @@ def test_recommend(tmp_path: Path) -> None:
     check(result, ["digits", "flower", "temple"])
     assert [row["sources"] for row in result.rows] == [1, 1, 2]
     assert {row["first choice"] for row in result.rows} <= {"digits", "flower"}
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_methods(tmp_path: Path) -> None:
+    """Scratch, two methods and a search of two trials, in an order by KID; the page says where each stands."""
+    size = methods.Setting(
+        features="digits", sources=("digits",), targets=("temple",), seeds=(0, 1), methods=("finetune", "scale_shift"),
+        pretrain_kimg=0.2, kimg=0.128, images=40, width=4, samples=64, classifier_kimg=0.256, trials=2, processes=0,
+    )  # fmt: skip
+    result, cells = methods.measure(quick=True, store=f"file://{tmp_path / 'store'}", setting=size)
+    check(result, ["temple"] * 4)
+    assert {cell.method for cell in cells} == {methods.SCRATCH, methods.PLAIN, methods.SWEPT, "scale_shift"}
+    assert [cell.mean for cell in cells] == sorted(cell.mean for cell in cells)
+    assert all(len(cell.kid) == len(cell.recall) == 2 for cell in cells)
+    lines = page(result, cells).splitlines()
+    assert [line.split(" | ")[0] for line in lines if line.startswith("| **swept")] == ["| **swept**"]
+    assert sum("scale_shift" in line and "±" in line for line in lines) == 1
 
 
 def test_choices_are_scored_against_every_source() -> None:
