@@ -40,12 +40,12 @@ class Setting:
     targets: tuple[str, ...] = ("digits", "hebrew", "temple")
     seeds: tuple[int, ...] = (0, 1, 2)
     methods: tuple[str, ...] | None = None  # as `name_of` gives them; None: all
-    pretrain_kimg: float = 80.0
-    kimg: float = 16.0
+    pretrain_kimg: float = 64.0
+    kimg: float = 8.0
     images: int = 100
     width: int = 24
     samples: int = 1000
-    trials: int = 12
+    trials: int = 10
     features: str = "glyphs"
     classifier_kimg: float | None = None
     processes: int = 2

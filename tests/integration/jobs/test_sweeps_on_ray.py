@@ -17,6 +17,7 @@ import pytest
 from cluster.search.ledger import Ledger, decisions
 from cluster.specfile import parse_job
 from cluster.store import ArtifactStore, open_store
+from jobs.cli import main
 from jobs.execute import execute
 from jobs.session import Session
 
@@ -100,6 +101,47 @@ def wait_for_ledger(session: Session, driver: subprocess.Popen[bytes], kind: str
             return
         time.sleep(0.05)
     raise AssertionError(f"the ledger never had an entry {kind}")
+
+
+def test_failed_trials_are_trained_again_and_more_are_added(
+    shared_ray: Any, session: Session, search: Callable[..., dict[str, Any]], features: None, tmp_path: Path
+) -> None:
+    """By the command line, as a person does the day after. What went well is not trained again."""
+    bad = 1e8
+    rates = {"train.lr_g": {"choice": [3e-4, bad, 1e-3]}}
+    spec = search({"algo": "grid", "trials": 2}, space=rates)
+    record = execute(parse_job(spec), session)
+    store = ["--store", str(tmp_path / "store"), "--json"]
+
+    def rows() -> dict[str, dict[str, Any]]:
+        return {row["trial"]: row for row in session.runs.get_json(record.id, "leaderboard.json")}
+
+    def entries(kind: str) -> list[str | None]:
+        return [entry.get("trial") for entry in entries_of(session) if entry["type"] == kind]
+
+    before = rows()
+    (broken,) = [name for name, row in before.items() if row["params"]["train.lr_g"] == bad]
+    assert sorted(row["state"] for row in before.values()) == ["failed", "succeeded"]
+    first = session.artifacts.resolve("found:latest")
+
+    assert main(["sweep", "retry", record.id, "--failed", *store]) == 0
+    assert entries("again") == [broken]
+    assert rows()[broken]["state"] == "failed", "the same point, the same end"
+    assert main(["sweep", "extend", record.id, "--trials", "3", *store]) == 0
+    after = rows()
+    assert len(after) == 3
+    (added,) = after.keys() - before.keys()
+    assert after[added]["state"] == "succeeded"
+    assert [entries("suggested").count(name) for name in after] == [1, 1, 1]
+    good = next(name for name in before if name != broken)
+    assert after[good] == before[good]
+    found = session.artifacts.resolve("found:latest")
+    best = min((after[good], after[added]), key=lambda row: row["objective"])
+    assert found.facts["params"] == best["params"]
+    assert (found.digest == first.digest) == (best is after[good])
+
+    assert main(["sweep", "retry", record.id, good, *store]) == 4
+    assert main(["sweep", "extend", record.id, "--trials", "3", *store]) == 4
 
 
 def test_a_population_exchanges_state(
