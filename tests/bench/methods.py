@@ -1,6 +1,6 @@
 """Which transfer method suits which source and target? Every method against training from scratch and against a search.
 
-    python -m tests.bench.methods [--quick] [--json] [--store URL] [--page FILE]
+    python -m tests.bench.methods [--quick] [--json] [--store URL] [--targets digits,hebrew,temple] [--page FILE]
 
 Sources are the Latin letters and crops of one photograph, targets a hundred handwritten digits, Hebrew letters and crops of
 another photograph, all grey at 32 px. All see the same number of images, and KID and recall are taken from the same number of
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ Way = dict[str, Any]  # a `transfer:` section
 
 @dataclass(frozen=True)
 class Setting:
-    """One size of the experiment."""
+    """One size of the experiment. `trials` 0: no search."""
 
     sources: tuple[str, ...] = ("latin", "flower")
     targets: tuple[str, ...] = ("digits", "hebrew", "temple")
@@ -182,9 +182,10 @@ def measure(quick: bool = False, store: str | None = None, setting: Setting | No
     setting = setting or (QUICK if quick else Setting())
     url = store or f"file://{cache_root() / 'bench' / 'methods'}"
     cells = _trained(url, setting)
-    cells += _searched(url, setting, cells)
+    if setting.trials:
+        cells += _searched(url, setting, cells)
     cells.sort(key=lambda cell: (setting.targets.index(cell.target), cell.mean))
-    targets = [target for name in setting.targets for target in _targets(name, cells)]
+    targets = [target for name in setting.targets for target in _targets(name, cells)] if setting.trials else []
     rows = [_row(cell, _of(cells, cell.target, SCRATCH).mean) for cell in cells]
     notes = ["", f"{setting.kimg:g} kimg each, {setting.images} images, {len(setting.seeds)} seeds"]
     return Result("methods", quick, rows, targets, notes), cells
@@ -259,8 +260,12 @@ if __name__ == "__main__":
     parser = options(__doc__)
     parser.add_argument("--store", help="store to work in; default: a folder of the cache, kept between runs")
     parser.add_argument("--page", type=Path, help="write the results there, as Markdown")
+    parser.add_argument("--targets", help=f"some of {','.join(Setting.targets)}")
     given = parser.parse_args()
-    result, cells = measure(given.quick, given.store)
+    size = QUICK if given.quick else Setting()
+    if given.targets:
+        size = replace(size, targets=tuple(given.targets.split(",")))
+    result, cells = measure(given.quick, given.store, size)
     if given.page:
         given.page.write_text(page(result, cells), encoding="utf-8")
     sys.exit(show(result, given.json))

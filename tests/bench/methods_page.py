@@ -10,16 +10,17 @@ from tests.bench.methods import PLAIN, SCRATCH, SWEPT, Cell
 
 INTRO = """# Transfer methods on the embedded data
 
-Made by `python -m tests.bench.methods --page tests/bench/METHODS.md`; what the lines mean stands at the head of `methods.py`.
-Mean and standard deviation over the seeds; KID: lower is better, recall: higher. Methods run at their defaults, which suit some
+Made by `python -m tests.bench.methods --targets {targets} --page tests/bench/METHODS.md`; what the lines mean stands at the head
+of `methods.py`. Mean and standard deviation over the seeds; KID: lower is better, recall: higher. Methods run at their defaults, which suit some
 data better than others: what a method can do on yours is a search's business (`jobs/specs/sweep-methods.yaml`).
 """
 
 
 def page(result: Result, cells: list[Cell]) -> str:
     facts = ", ".join(f"{key} {value}" for key, value in result.host.items() if key != "load")
-    parts = [INTRO, f"{result.notes[-1]}; {facts}.\n"]
-    for target in dict.fromkeys(cell.target for cell in cells):
+    targets = list(dict.fromkeys(cell.target for cell in cells))
+    parts = [INTRO.format(targets=",".join(targets)), f"{result.notes[-1]}; {facts}.\n"]
+    for target in targets:
         parts.append(_section(target, [cell for cell in cells if cell.target == target]))
     return "\n".join(parts)
 

@@ -104,10 +104,15 @@ def wait_for_ledger(session: Session, driver: subprocess.Popen[bytes], kind: str
 
 
 def test_failed_trials_are_trained_again_and_more_are_added(
-    shared_ray: Any, session: Session, search: Callable[..., dict[str, Any]], features: None, tmp_path: Path
+    shared_ray: Any,
+    session: Session,
+    search: Callable[..., dict[str, Any]],
+    features: None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """By the command line, as a person does the day after. What went well is not trained again."""
-    bad = 1e8
+    bad = 1e30
     rates = {"train.lr_g": {"choice": [3e-4, bad, 1e-3]}}
     spec = search({"algo": "grid", "trials": 2}, space=rates)
     record = execute(parse_job(spec), session)
@@ -127,14 +132,19 @@ def test_failed_trials_are_trained_again_and_more_are_added(
     assert main(["sweep", "retry", record.id, "--failed", *store]) == 0
     assert entries("again") == [broken]
     assert rows()[broken]["state"] == "failed", "the same point, the same end"
-    assert main(["sweep", "extend", record.id, "--trials", "3", *store]) == 0
+    capsys.readouterr()
+    assert main(["sweep", "extend", record.id, "--trials", "3", *store[:2]]) == 0
     after = rows()
     assert len(after) == 3
     (added,) = after.keys() - before.keys()
+    lines = [line.partition(f"trial {added} ")[2] for line in capsys.readouterr().err.splitlines()]
+    said = [line.split()[0] for line in lines if line]
+    assert said[:2] == ["running", "succeeded"], "a line for each change of state"
+    assert said[2:] in ([], ["measured"]), "and one for the best"
     assert after[added]["state"] == "succeeded"
     assert [entries("suggested").count(name) for name in after] == [1, 1, 1]
     good = next(name for name in before if name != broken)
-    assert after[good] == before[good]
+    assert {**after[good], "final": None} == {**before[good], "final": None}
     found = session.artifacts.resolve("found:latest")
     best = min((after[good], after[added]), key=lambda row: row["objective"])
     assert found.facts["params"] == best["params"]
