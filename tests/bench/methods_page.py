@@ -10,9 +10,9 @@ from tests.bench.methods import PLAIN, SCRATCH, SWEPT, Cell
 
 INTRO = """# Transfer methods on the embedded data
 
-Made by `python -m tests.bench.methods --targets {targets} --page tests/bench/METHODS.md`; what the lines mean stands at the head
-of `methods.py`. Mean and standard deviation over the seeds; KID: lower is better, recall: higher. Methods run at their defaults, which suit some
-data better than others: what a method can do on yours is a search's business (`jobs/specs/sweep-methods.yaml`).
+Made by `python -m tests.bench.methods --targets {targets} --page tests/bench/METHODS.md`; what the lines mean stands at the head of
+`methods.py`. Mean and standard deviation over the seeds; KID: lower is better, recall: higher. Methods run at their defaults,
+which suit some data better than others: what a method can do on yours is a search's business (`jobs/specs/sweep-methods.yaml`).
 """
 
 
