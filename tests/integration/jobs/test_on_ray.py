@@ -55,7 +55,7 @@ def test_two_workers_survive_the_death_of_one(
             os.kill(killed[0], signal.SIGKILL)
 
     session.listener = kill_once
-    job = pretrain(resources__workers=2, train__kimg=14, checkpoint__every_kimg=4, train__batch_size=32)
+    job = pretrain(resources__workers=2, train__kimg=16, checkpoint__every_kimg=4, train__batch_size=32)
     record = execute(job, session)
     assert killed
     assert killed[0] != os.getpid()
@@ -66,7 +66,7 @@ def test_two_workers_survive_the_death_of_one(
     started = next(event for _, event in events if event["type"] == "started")
     assert started["workers"] == 2
     last = max(event["nimg"] for _, event in events if event["type"] == "progress")
-    assert last == 14000
+    assert last == 16000
     assert session.artifacts.verify(record.outputs[0]["ref"], full=True).ok
     check_layout(session)
 
