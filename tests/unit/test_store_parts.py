@@ -1,4 +1,4 @@
-"""Parts of the store that need no server: the gate, copies of files, one listing for many blobs."""
+"""Parts of the store that need no server: the gate, sums, copies of files, one listing for many blobs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 import random
 import statistics
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from cluster.store import ObjectInfo, filecopy, s3_gate, transfer
+from cluster.store import ObjectInfo, filecopy, s3_gate, s3_sums, transfer
 from cluster.store.filecopy import copy_hashed
 from cluster.store.s3_gate import Gate
+from cluster.store.s3_receipt import md5_of
+from tlgan.errors import IntegrityError
 
 FINE = {"ResponseMetadata": {"HTTPStatusCode": 200}}
 
@@ -148,3 +152,24 @@ def test_one_listing_for_many_blobs() -> None:
     found = transfer.stored_sizes(large, far)  # type: ignore[arg-type]
     assert set(found) == set(wanted[:39])
     assert large.read < 1000
+
+
+def test_where_md5_does_not_keep_up_a_part_has_a_crc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(data: bytes) -> bytes:
+        time.sleep(0.05)
+        return md5_of(data)
+
+    monkeypatch.setattr(s3_sums, "md5_of", slow)
+    monkeypatch.setattr(s3_sums, "cores", lambda: 2)
+    parts = [bytes([n]) * 1000 for n in range(8)]
+    (tmp_path / "file").write_bytes(b"".join(parts))
+    with ThreadPoolExecutor(4) as pool:
+        digest, sums = s3_sums.Summing(pool).hash_parts(tmp_path / "file", 1000)
+    assert digest == hashlib.sha256(b"".join(parts)).hexdigest()
+    assert {type(known) for known in sums} == {bytes, int}
+    assert [s3_sums.md5_of_same(part, known) for part, known in zip(parts, sums, strict=True)] == list(
+        map(md5_of, parts)
+    )
+    late = next(n for n, known in enumerate(sums) if isinstance(known, int))
+    with pytest.raises(IntegrityError, match="changed after it was hashed"):
+        s3_sums.md5_of_same(parts[late][:-1] + b"!", sums[late])
