@@ -145,7 +145,7 @@ class Collector:
         living = [lease for lease, info in leases.read_leases(self.store) if not leases.expired(lease, info, now)]
         held = {key: f"in use by {lease.holder}" for lease in living for key in lease.protected}
         held |= {key: f"alias {', '.join(aliases)}" for key, aliases in self._aliased().items()}
-        versions, needed = self._versions(), self.needed()
+        versions, needed = self._versions(), self.needed() if self.policy.deletes_versions else {}
         held |= {v.key: why for v, manifest in versions.items() if (why := needed.get(manifest.digest))}
         deleted = {info: old for info, old in self._deleted().items() if Version.of(old) not in versions}
         return Snapshot(versions, deleted, blobs, held)
@@ -170,7 +170,7 @@ class Collector:
                 protected |= lease.protected
         protected |= self._aliased().keys()
         dying: dict[str, set[str]] = {}
-        needed = self.needed()
+        needed = self.needed() if going else {}
         for version, manifest in self._versions().items():
             protected.add(deleted_key(version.key))
             if manifest.digest in needed:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -45,7 +46,7 @@ class _Forgotten(Exception):
 
 
 class Multipart:
-    """Uploads of one client. Parts are in memory only inside the gate, however many files go up at once."""
+    """Uploads of one client. Parts are in memory inside the gate, and one before it, however many files go up at once."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class Multipart:
         self.client, self.url, self.endpoint, self.bucket = client, url, endpoint, bucket
         self.gate, self.quick, self.receipts, self.pool = gate, quick, receipts, pool
         self.journal, self._summing = UploadJournal(), Summing(pool)
-        self._swept = False
+        self._swept, self._ahead = False, threading.Lock()
         self._sums: dict[tuple[str, int, int], list[Sum]] = {}
 
     def hash_file(self, path: Path) -> str:
@@ -136,11 +137,12 @@ class Multipart:
         try:
             with path.open("rb", buffering=0) as file:
                 for number in range(1, -(-upload.size // upload.part_size) + 1):
-                    data = file.read(upload.part_size)
-                    md5 = None if sums is None else md5_of_same(data, sums[number - 1])
-                    if hasher:
-                        hasher.update(data)
-                    self.gate.enter(weight)
+                    with self._ahead:
+                        data = file.read(upload.part_size)
+                        md5 = None if sums is None else md5_of_same(data, sums[number - 1])
+                        if hasher:
+                            hasher.update(data)
+                        self.gate.enter(weight)
                     try:
                         job = self.pool.submit(self._send, upload, number, data, md5, there.get(number))
                     except BaseException:
