@@ -1,6 +1,6 @@
 """Signs of life of a run, so that another machine does not start what is still running here.
 
-runs/<run>/alive/<attempt>.json     written again and again while the attempt lives, and removed at its end
+runs/<run>/alive/<attempt>.json     written again and again while the attempt lives; removed at its end by who may
 
 How long ago the last one was is told by the server's clock alone.
 """
@@ -16,6 +16,7 @@ import threading
 import uuid
 from datetime import datetime
 
+from cluster.discard import discard
 from cluster.runs import RunRecord
 from cluster.store.base import Store
 from tlgan.errors import BackendError
@@ -43,7 +44,7 @@ class Heartbeat:
         self._over.set()
         self._thread.join()
         with contextlib.suppress(BackendError):
-            self.store.delete(self.key)
+            discard(self.store, [self.key])
 
     def _work(self) -> None:
         while not self._over.wait(self.period):
@@ -70,7 +71,7 @@ def seconds_since_sign(store: Store, record: RunRecord) -> float | None:
     mark = f"runs/{record.id}/alive/asked-{uuid.uuid4().hex[:8]}"
     store.put(mark, b"{}")
     now = store.head(mark)
-    store.delete(mark)
+    discard(store, [mark])
     return max(0.0, (now.modified - sign.modified).total_seconds()) if now else None
 
 

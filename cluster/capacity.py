@@ -43,29 +43,68 @@ def wait_for_room(
     sizes: list[int],
     gone: set[str],
     store: Store,
-    run: str,
+    task: GanTask,
     retry: RetrySpec,
     tell: EventWriter,
 ) -> int | None:
     """The largest of `sizes` (largest first) for which there is room, as soon as there is for one; None when the run is
     stopped meanwhile. Raises `RunFailed` after `retry.wait_minutes`."""
     end, told = time.monotonic() + 60 * retry.wait_minutes, False
-    while True:
-        free = places(resources, free_nodes(gone))
-        if fits := [size for size in sizes if size <= free]:
-            return fits[0]
-        with contextlib.suppress(BackendError):
-            if store.head(stop_key(run)) is not None:
-                return None
-        if time.monotonic() >= end:
-            raise RunFailed(
-                f"there was no room for {sizes[-1]} workers within {retry.wait_minutes:g} minutes, only for {free}",
-                hint="the same command tries again; retry.wait_minutes says how long",
-            )
-        if not told:
-            told = True
-            tell({"type": "waiting", "for": "room on the cluster", "workers": sizes[-1], "room": free})
-        time.sleep(LOOK_EVERY)
+    with Demand(resources, sizes[-1]) as demand:
+        while True:
+            free = max(sizes[-1] if demand.met() else 0, places(resources, free_nodes(gone)))
+            if fits := [size for size in sizes if size <= free]:
+                return fits[0]
+            with contextlib.suppress(BackendError):
+                if store.head(stop_key(task.run, task.attempt)) is not None:
+                    return None
+            if time.monotonic() >= end:
+                raise RunFailed(
+                    f"there was no room for {sizes[-1]} workers within {retry.wait_minutes:g} minutes, only for {free}",
+                    hint="the same command tries again; retry.wait_minutes says how long",
+                )
+            if not told:
+                told = True
+                demand.show()
+                tell({"type": "waiting", "for": "room on the cluster", "workers": sizes[-1], "room": free})
+            time.sleep(LOOK_EVERY)
+
+
+class Demand:
+    """Workers that wait for room, where Ray's autoscaler sees it: a placement group. Without an autoscaler it does no harm.
+
+    Ray reserves the room in one piece as soon as there is some. It is given back before the workers are started.
+    """
+
+    def __init__(self, resources: ResourcesSpec, workers: int) -> None:
+        worker = {"CPU": float(resources.cpus_per_worker), "GPU": float(resources.gpus_per_worker)}
+        self.bundles = [{what: amount for what, amount in worker.items() if amount} for _ in range(workers)]
+        self._group: Any = None
+
+    def show(self) -> None:
+        from ray.util.placement_group import placement_group
+
+        self._group = placement_group(self.bundles)
+
+    def met(self) -> bool:
+        """Whether the room is there. It is free then, for whoever asks next."""
+        if self._group is None or not self._group.wait(0):
+            return False
+        self._end()
+        return True
+
+    def __enter__(self) -> Demand:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        from ray.util.placement_group import remove_placement_group
+
+        if self._group is not None:
+            remove_placement_group(self._group)
+            self._group = None
 
 
 class Growth:
@@ -94,7 +133,7 @@ class Growth:
                 more = self.workers + places(self.resources, free_nodes(self.gone)) >= min(self.larger)
                 seen = seen + 1 if more else 0
                 if seen == 2:
-                    self.task.open_store().put(resize_key(self.task.run), b"{}")
+                    self.task.open_store().put(resize_key(self.task.run, self.task.launch), b"{}")
                     return
             except Exception as error:
                 log.warning("can't look for more room: %s", error)

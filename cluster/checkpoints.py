@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from cluster.discard import discard
 from cluster.drafts import unpin_all
 from cluster.runs import FINAL, Runs
 from cluster.store.base import Store, sha256_of
@@ -143,8 +144,8 @@ class Checkpoints:
 
     def _remove(self, place: Place, names: set[str]) -> None:
         """What makes it whole goes first: one half removed is never taken for whole."""
-        for name in sorted(names, key=lambda name: name != COMPLETE):
-            self.store.delete(f"{self.prefix}{place.folder}/{name}")
+        folder = f"{self.prefix}{place.folder}/"
+        discard(self.store, [folder + name for name in sorted(names, key=lambda name: name != COMPLETE)])
 
 
 def _digests(key: str, data: bytes) -> dict[str, str]:
@@ -194,7 +195,8 @@ def remove_old(store: Store, old: Leftover) -> int:
 def _leftover(store: Store, run: str, now: datetime) -> Leftover | None:
     """What there is to remove, however old; None for nothing, and for a run that runs on this machine."""
     prefixes = [f"runs/{run}/checkpoints/", f"runs/{run}/draft"]
-    prefixes += [f"runs/{run}/trials/{trial}/draft" for trial in store.folders(f"runs/{run}/trials/")]
+    trials = [f"runs/{run}/trials/{trial}/" for trial in store.folders(f"runs/{run}/trials/")]
+    prefixes += [trial + what for trial in trials for what in ("draft", "checkpoints/")]
     infos = [info for prefix in prefixes for info in store.list(prefix)]
     if not infos:
         return None

@@ -33,7 +33,7 @@ def stop_run(runs: Runs, record: RunRecord, *, now: bool = False) -> bool:
     if gone and not now:
         raise Conflict(f"run {record.id} is not running, its process is gone", hint=f"tlgan resume {record.id}")
     if not now and record.state != "pending":
-        runs.store.put(stop_key(record.id), b"{}")
+        runs.store.put(stop_key(record.id, record.attempt), b"{}")
         return False
     told = record.submission or {}
     attached = not told.get("handle")

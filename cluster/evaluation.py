@@ -115,7 +115,7 @@ def evaluate_on_ray(session: RaySession, task: EvaluationTask, resources: Resour
         try:
             away_from_main(trainer.fit, "ray-evaluate")
         except Exception as error:
-            if store.head(stop_key(task.run)) is not None:
+            if store.head(stop_key(task.run, task.attempt)) is not None:
                 raise RunStopped(f"run {task.run} was stopped", hint="the same command starts it again") from error
             raise cause_of(error) from error
     rows: Rows | None = Runs(store).get_json(task.run, _name(task))
@@ -129,7 +129,7 @@ def _worker(config: dict[str, Any]) -> None:
 
     task = EvaluationTask(**{**config, "device": config["device"] or str(get_device())})
     store = task.open_store()
-    if rows := run_evaluation(task, stop_signal(store, task.run)):
+    if rows := run_evaluation(task, stop_signal(store, task.run, task.attempt)):
         Runs(store).put_json(task.run, _name(task), rows)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cluster.code import PACKAGES, VARIABLE
-from cluster.room import Node, check_fits
+from cluster.room import Node, check_fits, groups_here, grown
 from cluster.sections import ResourcesSpec
 from tlgan.errors import BackendError
 
@@ -68,7 +68,7 @@ class RaySession:
         running = sys.modules.get("ray")
         if on_ray and (self.address or (running is not None and running.is_initialized())):
             alive = [node["Resources"] for node in self.connect().nodes() if node["Alive"]]
-            return alive, "the cluster"
+            return grown(alive, groups_here()), "the cluster"
         return [this_machine()], "this machine"
 
     def connect(self) -> Any:

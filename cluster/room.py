@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+
+from pydantic import Field, TypeAdapter
 
 from cluster.sections import ResourcesSpec
 from tlgan.errors import Infeasible, SpecError
+from tlgan.recipe import Section
 
 Node = dict[str, float]
 """Resource -> amount of one node: `CPU`, `GPU`."""
+GROWS = "TLGAN_CLUSTER_GROWS"
+"""Of a driver's environment: the groups of its target, as JSON."""
+
+
+class NodeGroup(Section):
+    """Nodes of one kind that an autoscaler starts when something waits for them."""
+
+    nodes: int = Field(..., ge=1, le=100_000, description="at most so many at a time")
+    cpus: float = Field(..., gt=0, le=100_000, description="of each")
+    gpus: float = Field(0, ge=0, le=1000, description="of each")
+
+    @property
+    def node(self) -> Node:
+        return {"CPU": self.cpus, "GPU": self.gpus}
+
+
+GROUPS = TypeAdapter(list[NodeGroup])
+
+
+def groups_here() -> list[NodeGroup]:
+    """What the cluster that this process drives a run on may grow by; `TLGAN_CLUSTER_GROWS`."""
+    return GROUPS.validate_json(os.environ.get(GROWS, "[]"))
+
+
+def grown(nodes: Sequence[Node], groups: Sequence[NodeGroup]) -> list[Node]:
+    """The nodes of a cluster that has grown as far as it can: those of a group that are there already count as that group's."""
+    kinds = [group.node for group in groups]
+    own = [node for node in nodes if {what: node.get(what, 0.0) for what in ("CPU", "GPU")} not in kinds]
+    return own + [group.node for group in groups for _ in range(group.nodes)]
 
 
 def check_fits(resources: ResourcesSpec, nodes: Sequence[Node], where: str) -> None:

@@ -1,4 +1,7 @@
-"""How a person stops a run: an object in the store that every process of the run looks for."""
+"""How a person stops a run: an object in the store that every process of the run looks for.
+
+It names the attempt it is meant for: the next one goes on even where nobody may delete it.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,22 @@ log = logging.getLogger("tlgan.stop")
 ASK_EVERY_SECONDS = 2.0
 
 
-def stop_key(run: str) -> str:
+def stop_key(run: str, attempt: int) -> str:
     """The object that asks `run` to stop. A trial is stopped with its sweep, the run that a person knows."""
-    return f"runs/{run.partition('/')[0]}/stop.json"
+    return f"runs/{run.partition('/')[0]}/stop-{attempt}.json"
 
 
-def stop_signal(store: Store, run: str) -> Callable[[], bool]:
+def stop_signal(store: Store, run: str, attempt: int) -> Callable[[], bool]:
     """A function that says whether a person wants the run to stop. It answers at once: a thread asks the store.
 
     A store that is away for a while neither ends the run nor holds it up.
     """
-    return watch(store, stop_key(run))
+    return watch(store, stop_key(run, attempt))
 
 
-def resize_key(run: str) -> str:
-    """The object that asks the workers of `run` to leave, because there is room for more of them."""
-    return f"runs/{run}/resize.json"
+def resize_key(run: str, launch: str) -> str:
+    """The object that asks the workers of a launch of `run` to leave, because there is room for more of them."""
+    return f"runs/{run}/resize-{launch}.json"
 
 
 def watch(store: Store, key: str) -> Callable[[], bool]:

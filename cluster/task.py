@@ -63,6 +63,7 @@ class GanTask:
     endpoint: str | None = None  # of an S3 server; keys come from each node's own environment
     device: str | None = None  # default: a GPU where there is one
     attempt: int = 1
+    launch: str = ""  # of Ray workers: another one each time they are started
     patience: float = PATIENCE
 
     def open_store(self) -> Store:

@@ -8,13 +8,16 @@ here anew how many workers there is room for.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
+import uuid
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from cluster.capacity import Growth, wait_for_room
+from cluster.discard import discard
 from cluster.events import Event, EventWriter, Follower
 from cluster.patience import patiently
 from cluster.ray_session import RaySession
@@ -26,7 +29,7 @@ from cluster.task import GanTask
 from cluster.waiting import away_from_main
 from cluster.worker import error_name, left_name, work
 from tlgan import errors
-from tlgan.errors import RunFailed, TlganError
+from tlgan.errors import BackendError, RunFailed, TlganError
 
 __all__ = ["cause_of", "error_name", "train_on_ray"]
 log = logging.getLogger("tlgan.trainer")
@@ -57,7 +60,7 @@ def train_on_ray(
         teller = EventWriter(store, task.run)  # the follower hears of it
         try:
             while True:
-                workers = wait_for_room(resources, fitting, gone, store, task.run, restarts.allowed, teller)
+                workers = wait_for_room(resources, fitting, gone, store, task, restarts.allowed, teller)
                 if workers is None:
                     return False
                 cause, error, nodes = _attempt(task, rank, resources, workers, sizes, gone)
@@ -87,16 +90,13 @@ def _attempt(
     gone: set[str],
 ) -> Ending:
     """Ray's trainer with a number of workers, until it ends one way or another."""
-    store, runs = task.open_store(), Runs(task.open_store())
-
-    def forget() -> None:
-        for key in (f"runs/{task.run}/{error_name(task)}", f"runs/{task.run}/{left_name(task)}", resize_key(task.run)):
-            store.delete(key)
+    task = replace(task, launch=uuid.uuid4().hex[:8])
+    store = task.open_store()
+    runs = Runs(store)
 
     def recorded() -> TlganError | None:
         return patiently(lambda: _recorded_error(runs, task), f"run {task.run}", task.patience)
 
-    patiently(forget, f"run {task.run}", task.patience)
     with (
         tempfile.TemporaryDirectory(prefix="tlgan-train-") as bookkeeping,
         Growth(task, resources, workers, sizes, gone),
@@ -115,6 +115,8 @@ def _attempt(
     if found := recorded():
         raise found
     left = patiently(lambda: runs.get_json(task.run, left_name(task)), f"run {task.run}", task.patience)
+    with contextlib.suppress(BackendError):
+        discard(store, [f"runs/{task.run}/{left_name(task)}", resize_key(task.run, task.launch)] if left else [])
     return (str(left["cause"]), None, list(left.get("nodes", []))) if left else (None, None, [])
 
 

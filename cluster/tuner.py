@@ -111,7 +111,14 @@ class Conductor:
                 self.show()
                 continue
             self.show()
-            told = {"task": asdict(task), "resources": self._resources(), "waits": self._waits(turn.trial)}
+            base = self.job.base
+            resources, retry = base.resources.model_dump(), base.retry.model_dump()
+            told = {
+                "task": asdict(task),
+                "resources": resources,
+                "retry": retry,
+                "waits": bool(self.director.member(turn.trial).marks),
+            }
             return {"trial": turn.trial, "turn": json.dumps(told)}
         return None
 
@@ -178,16 +185,10 @@ class Conductor:
         self.tasks[turn.trial] = replace(task, device=device)
         return self.tasks[turn.trial]
 
-    def _resources(self) -> dict[str, Any]:
-        return self.job.base.resources.model_dump()
-
-    def _waits(self, trial: str) -> bool:
-        return bool(self.director.member(trial).marks)
-
     def _stopped(self) -> bool:
         if self.stopping is None and self.tasks:
             task = next(iter(self.tasks.values()))
-            self.stopping = watch(self._store(), stop_key(task.run))
+            self.stopping = watch(self._store(), stop_key(task.run, task.attempt))
         return self.stopping is not None and self.stopping()
 
     def _why(self, trial: str) -> tuple[str, bool]:

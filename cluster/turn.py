@@ -54,8 +54,11 @@ def take_turn(config: dict[str, Any]) -> None:
     told = json.loads(config["turn"])
     task, resources = GanTask(**told["task"]), ResourcesSpec.model_validate(told["resources"])
     store = task.open_store()
-    store.delete(f"runs/{task.run}/{error_name(task)}")
-    work = _on_workers if resources.workers > 1 else _here
+    retry = RetrySpec.model_validate({**told["retry"], "wait_minutes": MOST_MINUTES})  # other trials have the room
+
+    def work(line: Line) -> bool:
+        return _on_workers(line, resources, retry) if resources.workers > 1 else _here(line)
+
     following: GanTask | None = task
     folders = set()
     try:
@@ -64,7 +67,7 @@ def take_turn(config: dict[str, Any]) -> None:
             line = Line(
                 store, following, told["waits"], lambda nimg, value: tune.report({"nimg": nimg, "value": value})
             )
-            if line.asked() or not (work(line, resources) or line.answer):
+            if line.asked() or not (work(line) or line.answer):
                 tune.report({"asked": True})
                 return
             following = line.following()
@@ -86,7 +89,7 @@ class Line:
         self.total = round(float(task.recipe["train"]["kimg"]) * 1000)
         self.answer: Answer | None = None
         self.failure: RunFailed | None = None
-        self._stopped = watch(store, stop_key(task.run))
+        self._stopped = watch(store, stop_key(task.run, task.attempt))
         self.over = watch(store, answer_key(task, "over"))
 
     def asked(self) -> bool:
@@ -128,7 +131,7 @@ class Line:
         return None
 
 
-def _here(line: Line, resources: ResourcesSpec) -> bool:
+def _here(line: Line) -> bool:
     trial = line.task.run.rpartition("/")[2]
     about = f"trial {trial} on {socket.gethostname()} (process {os.getpid()}), code in {root()}"
     with captured(line.store, line.task.run, "rank-0", about):
@@ -138,10 +141,9 @@ def _here(line: Line, resources: ResourcesSpec) -> bool:
     return finished
 
 
-def _on_workers(line: Line, resources: ResourcesSpec) -> bool:
+def _on_workers(line: Line, resources: ResourcesSpec, retry: RetrySpec) -> bool:
     """The trial as a Ray Train run of its own; this actor passes on what its first rank measures, and waits in its stead."""
     task = line.task
-    retry = RetrySpec(wait_minutes=MOST_MINUTES)  # other trials have the room
     run = start(lambda: train_on_ray(RaySession(), task, resources, retry=retry, rank=trial_rank), "trial")
     seen: set[str] = set()
     last, best = 0, task.best

@@ -1,7 +1,7 @@
 """What runs in each Ray Train worker: one rank of a training, and how it says why it ended.
 
 runs/<run>/error-<attempt>.json   an error that a restart can't mend
-runs/<run>/left-<attempt>.json    why all ranks left together before the end: `cause`, and of a preemption the `nodes`
+runs/<run>/left-<launch>.json     why all ranks left together before the end: `cause`, and of a preemption the `nodes`
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def error_name(task: GanTask) -> str:
 
 
 def left_name(task: GanTask) -> str:
-    """Below the run: why an attempt's workers left before the end."""
-    return f"left-{task.attempt}.json"
+    """Below the run: why the workers of a launch left before the end."""
+    return f"left-{task.launch}.json"
 
 
 def work(config: dict[str, Any]) -> None:
@@ -44,7 +44,7 @@ def take_part(config: dict[str, Any], hooks_of: Callable[[GanTask, Store, Leavin
     """One rank. Errors that a restart can't mend are written down."""
     task = GanTask(**{**config, "device": config["device"] or _own_gpu()})
     store = task.open_store()
-    runs, leaving = Runs(store), Leaving(store, task.run)
+    runs, leaving = Runs(store), Leaving(store, task)
     try:
         with captured(store, task.run, *_introduced()):
             set_up(run=task.run, attempt=task.attempt, rank=_rank())
@@ -61,11 +61,11 @@ class Leaving:
     """Whether to leave: because a person stops the run, because a node is about to be taken away, or for another number
     of workers. All ranks ask equally often, at the same steps."""
 
-    def __init__(self, store: Store, run: str) -> None:
+    def __init__(self, store: Store, task: GanTask) -> None:
         self.why: dict[str, Any] | None = None
         self._asked, self._next = 0, 0.0
-        self._stop: Callable[[], bool] = watch(store, stop_key(run))
-        self._resize: Callable[[], bool] = watch(store, resize_key(run))
+        self._stop: Callable[[], bool] = watch(store, stop_key(task.run, task.attempt))
+        self._resize: Callable[[], bool] = watch(store, resize_key(task.run, task.launch))
 
     def __call__(self) -> bool:
         if self._asks_ray() and (nodes := _nodes_taken_away()):

@@ -20,7 +20,6 @@ from cluster.fence import Fence
 from cluster.job import Job, TrainingJob
 from cluster.patience import patiently
 from cluster.runs import FINAL, RunRecord, new_record
-from cluster.stopping import stop_key
 from jobs.estimates import judged
 from jobs.pin import Plan
 from jobs.resuming import refuse_changed
@@ -194,7 +193,6 @@ def _open(plan: Plan, session: Session, given: Given | None = None) -> RunRecord
 
     taken = session.runs.revise(record.id, taken_up)
     Fence(session.artifacts.store, taken.id, taken.attempt).shut_out_older()
-    session.artifacts.store.delete(stop_key(taken.id))
     if before[0].state == "succeeded" or session.fresh:
         forget_progress(session, taken)
     return taken

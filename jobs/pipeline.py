@@ -41,7 +41,7 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
     running: dict[Future[RunRecord], str] = {}
     waiting = job.order()
     failure: BaseException | None = None
-    should_stop = session.should_stop(run.id)
+    should_stop = session.should_stop(run)
     while waiting or running:
         if should_stop():
             session.interrupted.set()  # every stage hears it, and those that wait are not begun

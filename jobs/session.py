@@ -79,14 +79,14 @@ class Session:
             self._fans.pop(run.id).close()
 
     @contextmanager
-    def passing_on_interrupts(self, run_id: str) -> Iterator[None]:
+    def passing_on_interrupts(self, run: RunRecord) -> Iterator[None]:
         """While it lasts, an interrupt is written into the store, where workers on other machines look for it."""
-        over = threading.Event()
+        over, key = threading.Event(), stop_key(run.id, run.attempt)
 
         def watch() -> None:
             while not over.is_set():
                 if self.interrupted.wait(0.2):
-                    patiently(lambda: self.artifacts.store.put(stop_key(run_id), b"{}"), f"stopping run {run_id}")
+                    patiently(lambda: self.artifacts.store.put(key, b"{}"), f"stopping run {run.id}")
                     return
 
         thread = threading.Thread(target=watch, daemon=True, name="tlgan-interrupts")
@@ -97,9 +97,9 @@ class Session:
             over.set()
             thread.join()
 
-    def should_stop(self, run_id: str) -> Callable[[], bool]:
+    def should_stop(self, run: RunRecord) -> Callable[[], bool]:
         """A function that says whether the run was interrupted here, or stopped by somebody through the store."""
-        asked = stop_signal(self.artifacts.store, run_id)
+        asked = stop_signal(self.artifacts.store, run.id, run.attempt)
         return lambda: self.interrupted.is_set() or asked()
 
     @contextmanager

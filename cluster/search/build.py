@@ -27,6 +27,7 @@ def director_of(job: SweepJob, ledger: Ledger, clock: Callable[[], float] = time
         sign=1 if job.objective.direction == "min" else -1,
         parallel=job.search.parallel,
         budget=job.search.budget,
+        losses=job.base.retry.crashes,
     )
     return Director(plan, ledger, job.search.trials, Meter(ledger, job.base.resources, clock))
 

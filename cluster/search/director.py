@@ -25,7 +25,6 @@ from cluster.search.points import Params
 from cluster.search.rules import Rule
 from cluster.sections import BudgetSpec
 
-MAX_LOST = 2
 Suggest = Callable[[Sequence[Member]], tuple[Params, str] | Literal["later"] | None]
 """The next point and why, from all members there are; "later" until more is known, None when there is no other."""
 
@@ -60,6 +59,7 @@ class Plan:
     sign: int  # 1: lower values are better
     parallel: int
     budget: BudgetSpec = field(default_factory=BudgetSpec)
+    losses: int = 3  # of its worker, after each of which a trial is given to another
 
 
 class Director:
@@ -115,7 +115,7 @@ class Director:
         if member.over:
             return
         member.afresh = member.afresh and not parked
-        if error is not None and lost and member.lost < MAX_LOST:
+        if error is not None and lost and member.lost < self.plan.losses:
             self._write({"type": "lost", "trial": trial, "reason": error})
         elif error is not None:
             self._write({"type": "ended", "trial": trial, "state": "failed", "reason": error})

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from cluster.room import Node
+from cluster.room import GROUPS, GROWS, Node, NodeGroup, grown
 from cluster.store.base import scrub
 from cluster.targets.base import Handle, Progress, Target, Ticket, refuse_local_store
 from tlgan.errors import BackendError, Conflict, TlganError
@@ -37,6 +37,7 @@ class RayTarget(Target):
     address: str = Field(..., description="of the head's dashboard, as in http://10.0.0.1:8265")
     auth: str = Field("RAY_AUTH_TOKEN", description="name of the variable that holds the cluster's token")
     python: str = Field("python", description="the interpreter on the head that has tlgan and its packages")
+    grows: list[NodeGroup] = Field([], description="what the cluster's autoscaler may start: {nodes, cpus, gpus} each")
 
     @field_validator("address")
     @classmethod
@@ -63,15 +64,16 @@ class RayTarget(Target):
             found = self._call("GET", "/api/v0/nodes?detail=true&limit=1000")["data"]["result"]["result"]
             alive = [node["resources_total"] for node in found if node["state"] == "ALIVE"]
             if alive or time.monotonic() > deadline:
-                return alive
+                return grown(alive, self.grows)
             time.sleep(0.2)
 
     def request(self, ticket: Ticket) -> dict[str, Any]:
         driver = ticket.driver
+        grows = {GROWS: GROUPS.dump_json(self.grows).decode()} if self.grows else {}
         return {
             "entrypoint": shlex.join([self.python, *ticket.arguments]),
             "submission_id": f"tlgan-{ticket.run}-{ticket.submission}",
-            "runtime_env": {"env_vars": {**ticket.variables(), **self.env}},
+            "runtime_env": {"env_vars": {**ticket.variables(), **grows, **self.env}},
             "metadata": {"tlgan_run": ticket.run, "tlgan_kind": ticket.kind},
             "entrypoint_num_cpus": driver.cpus_per_worker if driver else 0,
             "entrypoint_num_gpus": driver.gpus_per_worker if driver else 0,
@@ -103,7 +105,10 @@ class RayTarget(Target):
             ("address", self.address),
             ("token", token),
             ("ray", version if version == own else f"{version}, here {own}: versions should be equal"),
-            ("nodes", f"{len(nodes)} with {total['CPU']:g} CPUs and {total['GPU']:g} GPUs"),
+            (
+                "nodes",
+                f"{'at most ' if self.grows else ''}{len(nodes)} with {total['CPU']:g} CPUs and {total['GPU']:g} GPUs",
+            ),
         ]
 
     @property

@@ -42,7 +42,7 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
     writer = EventWriter(session.artifacts.store, run.id, lambda event: session.hear(run.id, event))
     total = round(recipe.train.kimg * 1000)
     writer({"type": "started", "nimg": 0, "total": total, "workers": 1})
-    should_stop = session.should_stop(run.id)
+    should_stop = session.should_stop(run)
 
     def report(row: dict[str, Any]) -> None:
         writer({"type": "progress", "nimg": row["nimg"], "stats": {"loss": row["loss"]}})

@@ -81,10 +81,10 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
     assert isinstance(job, EvaluateJob)
     task = EvaluationTask(run=run.id, attempt=run.attempt, **plan.payload["task"])
     if job.resources.workers:
-        with session.passing_on_interrupts(run.id):
+        with session.passing_on_interrupts(run):
             rows = evaluate_on_ray(session.ray, task, job.resources)
     else:
-        rows = run_evaluation(task, session.should_stop(run.id))
+        rows = run_evaluation(task, session.should_stop(run))
     writer = EventWriter(session.artifacts.store, run.id, lambda event: session.hear(run.id, event))
     try:
         for row in rows:

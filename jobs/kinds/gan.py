@@ -96,11 +96,11 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
     job = plan.job
     assert isinstance(job, GanJob)
     if job.resources.workers:
-        with session.passing_on_interrupts(run.id):
+        with session.passing_on_interrupts(run):
             hear = partial(session.hear, run.id)
             finished = train_on_ray(session.ray, task, job.resources, hear, job.retry)
     else:
-        hooks = TaskHooks(listener=lambda event: session.hear(run.id, event), should_stop=session.should_stop(run.id))
+        hooks = TaskHooks(listener=lambda event: session.hear(run.id, event), should_stop=session.should_stop(run))
         finished = run_gan(task, hooks)
     if not finished:
         raise RunStopped(f"run {run.id} was stopped", hint="the same command resumes it from its last checkpoint")

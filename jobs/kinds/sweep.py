@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from cluster.checkpoints import Checkpoints
+from cluster.discard import discard
 from cluster.drafts import files_of, get_draft, keep_draft
 from cluster.events import EventWriter
 from cluster.fence import Fence
@@ -36,6 +37,7 @@ from tlgan.recipe import Recipe
 
 log = logging.getLogger("tlgan.sweep")
 ENDED = ("succeeded", "stopped")
+FINALS = "finals.json"  # of a run: trial -> digest of its networks, and what was measured of them with more samples
 
 
 def prepare(job: SweepJob, session: Session) -> Plan:
@@ -115,10 +117,10 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
     try:
         director = desk.open()
         if not director.over:
-            with session.passing_on_interrupts(run.id):
+            with session.passing_on_interrupts(run):
                 search(session.ray, job, director, desk.task, desk.tell)
             desk.fence()
-        if session.artifacts.store.head(stop_key(run.id)) is not None:
+        if session.artifacts.store.head(stop_key(run.id, run.attempt)) is not None:
             raise RunStopped(f"sweep {run.id} was stopped", hint="the same command runs the trials that are left")
         ranked = desk.rank()
         winner, metrics = desk.finals(ranked)
@@ -244,11 +246,22 @@ class _Desk:
         return [self.board[row["trial"]] for row in ranked]
 
     def finals(self, ranked: list[Trial]) -> tuple[Trial, list[dict[str, Any]]]:
-        """The best of the finalists, measured again with more samples and another seed, and its metrics."""
-        finals = {}
+        """The best of the finalists, measured again with more samples and another seed, and its metrics.
+
+        Finalists of earlier attempts stay in the running: an extension may leave a winner behind the first few, not behind
+        the best.
+        """
+        kept = self.session.runs.get_json(self.run_id, FINALS) or {}
+        by_networks = {name: final for name, final in kept.items() if self._networks(name) == final["networks"]}
+        finals = {name: final["metrics"] for name, final in by_networks.items()}
         for trial in ranked[: self.job.finalists]:
+            if trial.trial in finals:
+                continue
             finals[trial.trial] = self._measure(trial)
+            by_networks[trial.trial] = {"networks": self._networks(trial.trial), "metrics": finals[trial.trial]}
             self.writer({"type": "final", "trial": trial.trial, "metrics": finals[trial.trial]})
+        self.fence()
+        self.session.runs.put_json(self.run_id, FINALS, by_networks)
         scores = {
             name: float(next(m["value"] for m in values if m["name"] == self.job.objective.metric))
             for name, values in finals.items()
@@ -275,6 +288,11 @@ class _Desk:
         path = self.session.artifacts.pull(self._draft(trial), published=False)
         return [value.to_json() for value in evaluate(load_generator(path), World(), load_network(path, "D"))]
 
+    def _networks(self, name: str) -> str | None:
+        """Digest of what a trial has left; None when that is nothing, or it failed since."""
+        row, draft = self.board.get(name), get_draft(self.store, self.prefix(name), self.run.attempt)
+        return self._draft(row).digest if row and row.state in ENDED and draft else None
+
     def _draft(self, trial: Trial) -> Manifest:
         draft = get_draft(self.store, self.prefix(trial.trial), self.run.attempt)
         if draft is None:
@@ -299,8 +317,7 @@ class _Desk:
         for trial in self.board:
             Checkpoints(self.store, self.prefix(trial), attempt=self.run.attempt).clear()
             for folder in ("answers", "told"):
-                for info in list(self.store.list(f"runs/{self.prefix(trial)}/{folder}/")):
-                    self.store.delete(info.key)
+                discard(self.store, [info.key for info in self.store.list(f"runs/{self.prefix(trial)}/{folder}/")])
 
 
 def best_of(scores: dict[str, float], direction: str) -> str:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from servers import S3Server, moto_server, rclone_server  # noqa: F401
 
 from cluster.specfile import parse_job
@@ -24,7 +26,7 @@ from cluster.store.retention import Policy
 from jobs.cli import main
 from jobs.execute import execute
 from jobs.session import Session
-from tlgan.errors import RunFailed
+from tlgan.errors import RunFailed, RunStopped
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 Events = list[tuple[str, dict[str, Any]]]
@@ -35,7 +37,8 @@ def check_layout(session: Session) -> None:
     keys = [info.key for info in session.artifacts.store.list()]
     assert {key.partition("/")[0] for key in keys} <= {"FORMAT.json", "aliases", "blobs", "leases", "runs", "versions"}
     assert all(Version.parse(key) for key in keys if key.startswith("versions/"))
-    own = r"(run|stop|leaderboard|trial|(draft|error|left)-\d+)\.json|grid\.png|(events|grids|alive|checkpoints|logs|ledger)/.*"
+    files = r"(run|finals|leaderboard|trial|(draft|error|stop)-\d+|left-[0-9a-f]+)\.json|grid\.png"
+    own = rf"{files}|(events|grids|alive|checkpoints|logs|ledger)/.*"
     inside = [re.sub(r"^runs/[^/]+/(trials/\d+/)?", "", key) for key in keys if key.startswith("runs/")]
     assert [key for key in inside if not re.fullmatch(own, key)] == []
 
@@ -69,6 +72,36 @@ def test_two_workers_survive_the_death_of_one(
     assert last == 16000
     assert session.artifacts.verify(record.outputs[0]["ref"], full=True).ok
     check_layout(session)
+
+
+def test_a_run_goes_on_with_another_number_of_workers(
+    shared_ray: Any, session: Session, pretrain: Callable[..., Any], events: Events
+) -> None:
+    """Stopped in this process, taken up by two workers of Ray: the same but for rounding."""
+    small = {"train__kimg": 0.6, "checkpoint__every_kimg": 0.3, "metrics": "[]"}
+    whole = weights_of(session, execute(pretrain(name="whole", output__artifact="whole", **small), session))
+    session.listener = lambda run, event: session.interrupted.set() if event["type"] == "checkpoint" else None
+    with pytest.raises(RunStopped):
+        execute(pretrain(**small), session)
+    session.interrupted.clear()
+    session.listener = lambda run, event: events.append((run, event))
+    record = execute(pretrain(resources__workers=2, **small), session)
+    assert record.attempt == 2
+    found = weights_of(session, record)
+    assert found.keys() == whole.keys()
+    for key, tensor in whole.items():
+        torch.testing.assert_close(found[key], tensor, rtol=1e-3, atol=1e-4, msg=key)
+    assert [event["nimg"] >= 300 for _, event in events if event["type"] == "resumed"] == [True]
+    assert [event["workers"] for _, event in events if event["type"] == "started"] == [2]
+
+
+def weights_of(session: Session, record: Any) -> dict[str, Any]:
+    folder = session.artifacts.pull(record.outputs[0]["ref"])
+    return {
+        f"{path.relative_to(folder)}:{name}": tensor
+        for path in sorted(folder.rglob("*.safetensors"))
+        for name, tensor in load_file(path).items()
+    }
 
 
 def test_a_worker_that_diverges_is_not_restarted(

@@ -100,6 +100,28 @@ def test_a_stopped_run_resumes_to_the_same_weights(
     assert a == b
 
 
+def test_a_name_that_another_recipe_has_taken_makes_a_run_of_its_own(
+    session: Session, pretrain: Callable[..., Any], events: Events
+) -> None:
+    def stop(run: str, event: dict[str, Any]) -> None:
+        events.append((run, event))
+        if event["type"] == "checkpoint":
+            session.interrupted.set()
+
+    session.listener = stop
+    with pytest.raises(RunStopped):
+        execute(pretrain(checkpoint__every_kimg=0.2), session)
+    session.interrupted.clear()
+    events.clear()
+    session.listener = lambda run, event: events.append((run, event))
+    stopped = session.runs.get("tiny")
+    other = execute(pretrain(checkpoint__every_kimg=0.2, train__seed=1), session)
+    assert (other.name, other.attempt) == ("tiny", 1)
+    assert other.id != stopped.id
+    assert "resumed" not in [event["type"] for _, event in events]
+    assert session.runs.get(stopped.id) == stopped
+
+
 def test_a_run_goes_on_on_another_machine(
     session: Session, pretrain: Callable[..., Any], tmp_path: Path, events: Events
 ) -> None:
@@ -120,7 +142,7 @@ def test_a_run_goes_on_on_another_machine(
 def test_stop_json_in_the_store_stops_a_run(session: Session, pretrain: Callable[..., Any]) -> None:
     def ask(run: str, event: dict[str, Any]) -> None:
         if event["type"] == "started":
-            session.runs.put_json(run, "stop.json", {})
+            session.runs.put_json(run, "stop-1.json", {})
 
     session.listener = ask
     with pytest.raises(RunStopped):

@@ -118,7 +118,7 @@ def test_stopping_a_pipeline_stops_its_stages(session: Session) -> None:
         if event["type"] == "run" and event["kind"] == "pipeline":
             whole.append(run)
         if event["type"] == "started":
-            session.artifacts.store.put(stop_key(whole[0]), b"{}")
+            session.artifacts.store.put(stop_key(whole[0], 1), b"{}")
 
     session.listener = ask
     with pytest.raises(RunStopped):

@@ -154,6 +154,24 @@ def test_failed_trials_are_trained_again_and_more_are_added(
     assert main(["sweep", "extend", record.id, "--trials", "3", *store]) == 4
 
 
+def test_a_guard_ends_a_trial_and_leaves_a_picture(
+    shared_ray: Any, session: Session, search: Callable[..., dict[str, Any]], features: None
+) -> None:
+    """No generator has a recall above 1; the guard of one of the trials never begins to look."""
+    spec = search({"algo": "grid", "trials": 2}, space={"guards.after_kimg": {"choice": [0, 100]}})
+    spec["base"]["guards"] = {"metrics": {"recall": ">= 1.1"}}
+    spec["base"]["evaluation"]["every_kimg"] = 0.4
+    record = execute(parse_job(spec), session)
+    rows = {row["params"]["guards.after_kimg"]: row for row in session.runs.get_json(record.id, "leaderboard.json")}
+    assert (rows[0]["state"], rows[100]["state"]) == ("failed", "succeeded")
+    assert rows[0]["reason"].startswith("stopped by a guard: recall is ")
+    trial = f"{record.id}/trials/{rows[0]['trial']}"
+    (guard,) = [event for event in session.runs.events(trial) if event["type"] == "guard"]
+    assert guard["nimg"] < 800
+    assert session.artifacts.store.get(session.runs.grids(trial)[guard["grid"]]).startswith(b"\x89PNG")
+    assert session.artifacts.resolve("found:latest").facts["params"] == {"guards.after_kimg": 100}
+
+
 def test_a_population_exchanges_state(
     shared_ray: Any, session: Session, pretrain: Callable[..., Any], sweep: dict[str, Any], features: None
 ) -> None:

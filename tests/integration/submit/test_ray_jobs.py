@@ -65,6 +65,18 @@ def test_what_the_cluster_can_never_hold(lab: Any, run: Run) -> None:
     assert (code, told(err)) == (6, "the run asks for 16 CPUs (16 workers), the cluster lab has 2")
 
 
+def test_a_cluster_that_grows_is_judged_by_what_it_can_become(lab: Any, run: Run) -> None:
+    targets = yaml.safe_load(Path("tlgan.yaml").read_text())
+    targets["targets"]["lab"]["grows"] = [{"nodes": 3, "cpus": 8}, {"nodes": 1, "cpus": 4, "gpus": 1}]
+    Path("tlgan.yaml").write_text(yaml.safe_dump(targets))
+    code, out, err = run("target", "check", "lab")
+    assert (code, "at most 5 with 30 CPUs and 1 GPUs" in out) == (0, True), out + err
+    code, _, err = run("submit", "tiny.yaml", "--on", "lab", "--json", "-s", "resources.workers=32")
+    assert (code, told(err)) == (6, "the run asks for 32 CPUs (32 workers), the cluster lab has 30")
+    plan = run("plan", "tiny.yaml", "--on", "lab", "-s", "resources.workers=16")[1]
+    assert "TLGAN_CLUSTER_GROWS" in plan, "the driver judges likewise"
+
+
 @long
 @pytest.mark.slow
 def test_a_probe_and_a_run_that_is_ended_while_its_driver_starts(

@@ -130,13 +130,13 @@ def test_asking_whether_to_stop_never_holds_a_step_up(tmp_path: Path, monkeypatc
 
     slow = Slow()
     slow.head = head  # type: ignore[attr-defined]
-    asked = stop_signal(slow, "run-1")  # type: ignore[arg-type]
+    asked = stop_signal(slow, "run-1", 1)  # type: ignore[arg-type]
     assert not asked()
     assert hangs.wait(60)
     begun = time.monotonic()
     assert not any(asked() for _ in range(1000))
     assert time.monotonic() - begun < 10, "a thousand questions while the store hangs"
-    store.put(stop_key("run-1"), b"{}")
+    store.put(stop_key("run-1", 1), b"{}")
     back.set()
     deadline = time.monotonic() + 60
     while not asked():

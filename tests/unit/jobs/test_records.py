@@ -59,15 +59,16 @@ def test_a_process_that_has_the_number_of_a_dead_one_is_another(runs: Runs) -> N
 
 
 def test_a_store_that_is_away_does_not_stop_a_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not stop_signal(store, "tiny-1/trials/000")()
-    store.put(stop_key("tiny-1"), b"{}")
-    assert stop_signal(store, "tiny-1/trials/000")()
+    assert not stop_signal(store, "tiny-1/trials/000", 2)()
+    store.put(stop_key("tiny-1", 2), b"{}")
+    assert stop_signal(store, "tiny-1/trials/000", 2)()
+    assert not stop_signal(store, "tiny-1/trials/000", 3)(), "the attempt after it was not meant"
 
     def away(key: str) -> None:
         raise BackendError("no route")
 
     monkeypatch.setattr(store, "head", away)
-    assert not stop_signal(store, "tiny-1")()
+    assert not stop_signal(store, "tiny-1", 2)()
 
 
 def test_clearing_checkpoints_takes_half_uploaded_ones_too(store: Store) -> None:

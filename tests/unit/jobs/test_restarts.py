@@ -10,7 +10,7 @@ from ray.train.v2.api.preemption import PreemptionInfo
 
 from cluster.capacity import places
 from cluster.restarts import CAPACITY, CRASH, PREEMPTION, RESIZE, Restarts, ending_of
-from cluster.room import check_fits
+from cluster.room import GROWS, NodeGroup, check_fits, groups_here, grown
 from cluster.sections import ResourcesSpec, RetrySpec
 from cluster.specfile import parse_job
 from tlgan.errors import Infeasible, RunFailed, SpecError, TlganError
@@ -98,3 +98,13 @@ def test_a_worker_must_fit_on_one_node() -> None:
     assert places(ResourcesSpec(workers=2, cpus_per_worker=2), free) == 5
     assert places(ResourcesSpec(workers=2, cpus_per_worker=2, gpus_per_worker=2), free) == 2
     assert places(ResourcesSpec(workers=2, cpus_per_worker=9), free) == 0
+
+
+def test_nodes_of_a_group_that_are_there_count_as_that_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = NodeGroup(nodes=3, cpus=4)
+    head, member = {"CPU": 2.0, "memory": 1e9}, {"CPU": 4.0, "memory": 1e9}
+    assert grown([head, member], []) == [head, member]
+    assert grown([head, member], [small]) == [head, *[{"CPU": 4.0, "GPU": 0.0}] * 3]
+    assert groups_here() == []
+    monkeypatch.setenv(GROWS, '[{"nodes": 3, "cpus": 4}]')
+    assert groups_here() == [small]

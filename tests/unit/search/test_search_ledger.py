@@ -11,6 +11,7 @@ from simulated import Memory, Simulation, sweep
 from cluster.search.build import director_of
 from cluster.search.director import Director
 from cluster.search.ledger import Ledger, decisions
+from cluster.sections import RetrySpec
 from tlgan.errors import Conflict, IntegrityError
 
 
@@ -109,9 +110,12 @@ def test_a_budget_ends_the_search_for_good(store: Any, budget: Any, seconds: flo
     assert director_of(job, Ledger(store, "s-1"), Clock()).over
 
 
-def test_a_lost_worker_is_replaced_twice(store: Any) -> None:
-    director = director_of(sweep({"trials": 1}), Ledger(store, "s-1"))
-    for _ in range(2):
+@pytest.mark.parametrize("crashes", [0, 2, 3])
+def test_a_lost_worker_is_replaced_as_often_as_the_base_says(store: Any, crashes: int) -> None:
+    job = sweep({"trials": 1})
+    base = job.base.model_copy(update={"retry": RetrySpec(crashes=crashes)})
+    director = director_of(job.model_copy(update={"base": base}), Ledger(store, "s-1"))
+    for _ in range(crashes):
         director.ended(begun(director), "its worker died", lost=True)
         assert not director.over
     director.ended(begun(director), "its worker died", lost=True)

@@ -1,0 +1,59 @@
+"""Waiting for room on a cluster, where Ray's autoscaler sees what is waited for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from cluster.capacity import wait_for_room
+from cluster.events import EventWriter
+from cluster.sections import ResourcesSpec, RetrySpec
+from cluster.task import GanTask
+from jobs.session import Session
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
+
+
+def groups(ray: Any, state: str) -> list[dict[str, Any]]:
+    table = ray.util.placement_group_table()
+    return [group for group in table.values() if group["state"] == state]
+
+
+def test_what_is_waited_for_can_be_seen_and_is_free_when_it_is_there(shared_ray: Any, session: Session) -> None:
+    ray = shared_ray
+    cpus = int(ray.cluster_resources()["CPU"])
+
+    @ray.remote(num_cpus=cpus)  # type: ignore[untyped-decorator]
+    class Busy:
+        def ready(self) -> bool:
+            return True
+
+    busy = Busy.remote()
+    assert ray.get(busy.ready.remote())
+    before = len(groups(ray, "PENDING"))
+    task = GanTask(run="tiny-1", store=session.artifacts.url, recipe={}, workdir="none")
+    resources, store = ResourcesSpec(workers=cpus), session.artifacts.store
+    found: list[int | None] = []
+    teller = EventWriter(store, task.run)
+
+    def wait() -> None:
+        found.append(wait_for_room(resources, [cpus], set(), store, task, RetrySpec(), teller))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    deadline = time.monotonic() + 60
+    while len(groups(ray, "PENDING")) == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (group,) = groups(ray, "PENDING")[before:] or groups(ray, "PENDING")
+    assert list(group["bundles"].values()) == [{"CPU": 1.0}] * cpus
+    assert not found
+    ray.kill(busy)
+    waiting.join(60)
+    teller.close()
+    assert found == [cpus]
+    assert not groups(ray, "PENDING")
+    assert not groups(ray, "CREATED"), "the workers take it now"
