@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TEST_JOBS ?= 2# processes that share the tests, file by file
 STAMP := $(VENV)/.up-to-date
 
-.PHONY: help quickstart test lint bench bench-store clean
+.PHONY: help quickstart test test-all lint bench bench-store clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -22,6 +22,9 @@ quickstart: $(STAMP)  ## pretrain, search, evaluate, publish, pull, generate on 
 
 test: $(STAMP)  ## every test that needs no cloud and no GPU
 	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+test-all: $(STAMP)  ## those, and the longer or further ones of each kind (hours)
+	TLGAN_LONG_TESTS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## format, lint, import direction, types
 	$(BIN)/ruff format --check .

@@ -42,4 +42,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     for item in items:
         if item.get_closest_marker("minutes"):
-            item.add_marker(pytest.mark.skip(reason="takes minutes: TLGAN_LONG_TESTS=1 runs it"))
+            item.add_marker(
+                pytest.mark.skip(reason="a longer or a further run of its kind: TLGAN_LONG_TESTS=1 runs it")
+            )

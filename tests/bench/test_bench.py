@@ -99,6 +99,7 @@ def test_styles() -> None:
     check(result, [styles.OURS, styles.BY_HAND])
 
 
+@pytest.mark.minutes
 def test_loop() -> None:
     size = loop.Setting(threads=1, steps=5, warmup=2, rounds=1, batch=8, width=4, limit=64)
     result = loop.measure(quick=True, setting=size)
@@ -132,7 +133,7 @@ def test_store_sharing() -> None:
     assert all(target.measured < 1 for target in result.targets)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.ray
 def test_ray_overhead() -> None:
     size = ray_overhead.Setting(kimg=0.4, rounds=1, batch=8, width=4, limit=64)
@@ -158,7 +159,7 @@ def test_transfer_without_the_search(tmp_path: Path) -> None:
     assert again.rows == result.rows
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.ray
 def test_transfer_with_the_search(tmp_path: Path) -> None:
     result = transfer.measure(quick=True, store=f"file://{tmp_path / 'store'}", setting=SMALLEST)
@@ -215,6 +216,7 @@ def test_choices_are_scored_against_every_source() -> None:
     assert found["excess"] == pytest.approx(((0 + 0.2) / 2) / ((0.2 + 0.1) / 2))
 
 
+@pytest.mark.minutes
 def test_store_speed() -> None:
     result = store_speed.measure(quick=True, names="moto")
     json.dumps(result.to_json(), allow_nan=False)

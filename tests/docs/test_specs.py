@@ -37,7 +37,7 @@ SHORT = {
     ],
     "finetune-guarded": [*TRAIN, "evaluation.samples=64", "guards.metrics={}", "guards.statistics={}"],
     "evaluate": ["samples=64", "gate.kid=< 1000"],
-    "evaluate-all": ["samples=64", "resources.workers=2"],
+    "evaluate-all": ["samples=64", "resources.workers=0"],
     "generate": ["n=4", "out=four.png"],
 }
 

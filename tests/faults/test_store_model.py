@@ -164,7 +164,10 @@ def test_partials_do_appear_without_atomic_create() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rules", [STRONG, WEAK], ids=["create-only", "no atomic create"])
+@pytest.mark.parametrize(
+    "rules",
+    [pytest.param(STRONG, id="create-only"), pytest.param(WEAK, id="no atomic create", marks=pytest.mark.minutes)],
+)
 @pytest.mark.parametrize("name", LONG)
 def test_longer_ones(name: str, rules: Rules) -> None:
     check(name, walk(*LONG[name](rules), faults_of), set() if rules.create_only else {PARTIAL})

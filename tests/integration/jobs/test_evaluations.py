@@ -50,8 +50,6 @@ def test_two_workers_measure_what_one_process_does(shared_ray: Any, session: Ses
     session.fresh = True
     shared = execute(evaluation("resources.workers=2"), session)
     assert values(session, shared.id) == pytest.approx(found, rel=1e-6), "one thread each, or more in this process"
-    again = execute(evaluation("resources.workers=1"), session)
-    assert values(session, again.id) == values(session, shared.id), "to the bit"
 
 
 def test_training_images_that_changed_are_not_compared_with(

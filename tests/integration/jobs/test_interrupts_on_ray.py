@@ -63,7 +63,7 @@ def test_an_interrupted_training_on_workers_stops_with_a_checkpoint(
 ) -> None:
     interrupt_at(session, events, "started")
     with pytest.raises(RunStopped), _polite(session, Context(quiet=True)):
-        execute(pretrain(resources__workers=1, train__kimg=400), session)
+        execute(pretrain(resources__workers=1, train__kimg=400, metrics="[]"), session)
     assert session.interrupted.is_set()
     record = session.runs.get("tiny")
     assert record.state == "stopped"

@@ -75,7 +75,7 @@ def test_a_failing_stage_fails_the_pipeline_and_what_needs_it_does_not_start(ses
 @pytest.mark.timeout(200)
 def test_independent_branches_run_side_by_side(shared_ray: Any, session: Session, events: Events) -> None:
     one = {"workers": 1, "cpus_per_worker": 1}
-    job = pipeline({name: {"run": tiny(name, resources=one)} for name in ("left", "right")})
+    job = pipeline({name: {"run": tiny(name, resources=one, metrics=[])} for name in ("left", "right")})
     assert [demand(stage.run) for stage in job.stages.values()] == [1, 1]
     if shared_ray.cluster_resources()["CPU"] < 2:
         pytest.skip("one processor: nothing runs side by side")

@@ -47,14 +47,13 @@ def session(
 
 
 def test_a_run_is_stopped_and_taken_up_again(
-    shared_ray: Any,
     session: Session,
     pretrain: Callable[..., Any],
     events: Events,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "tlgan")
-    job = pretrain(train__kimg=6, checkpoint__every_kimg=1, resources__workers=1, metrics="[]")
+    job = pretrain(train__kimg=6, checkpoint__every_kimg=1, metrics="[]")
 
     def stop_once(run: str, event: dict[str, Any]) -> None:
         events.append((run, event))
