@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +70,7 @@ class MiniCluster:
         self.environment = {**{k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}, **own}
         self.nodes: list[Node] = []
         self.address = ""
+        self._sockets = ""
         self._made = 0
 
     def prefix(self, name: str) -> list[str]:
@@ -80,8 +83,8 @@ class MiniCluster:
         """The head, then the nodes. Raises `BackendError`."""
         port = _free_port()
         self.address = f"{self.host('head')}:{port}"
-        temporary = self.folder / f"r{self._made}"  # paths of its sockets must be short
-        head = ["--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={temporary}"]
+        self._sockets = tempfile.mkdtemp(prefix="tlgan-")  # their paths must be short, as that of `folder` may not be
+        head = ["--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={self._sockets}"]
         self._started("head", head)
         for _ in range(self.count):
             self.add_node()
@@ -152,6 +155,8 @@ class MiniCluster:
         for node in reversed(self.nodes):
             node.kill()
         self.nodes = []
+        if self._sockets:
+            shutil.rmtree(self._sockets, ignore_errors=True)
 
     def __enter__(self) -> MiniCluster:
         try:
