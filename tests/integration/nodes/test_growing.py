@@ -27,7 +27,12 @@ class Growing(MiniCluster):
         config = {
             "cluster_name": "growing",
             "max_workers": 2,
-            "provider": {"type": "fake_multinode", "gcs_address": self.address},
+            "provider": {
+                "type": "fake_multinode",
+                "gcs_address": self.address,
+                "disable_node_updaters": True,
+                "disable_launch_config_check": True,
+            },
             "available_node_types": {
                 "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
                 "worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2},
@@ -35,7 +40,7 @@ class Growing(MiniCluster):
             "head_node_type": "ray.head.default",
             "upscaling_speed": 1.0,
             "idle_timeout_minutes": 5,
-            "auth": {},
+            "auth": {"ssh_user": "nobody"},
             "docker": {},
             "initialization_commands": [],
             "setup_commands": [],
