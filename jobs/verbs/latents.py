@@ -168,6 +168,14 @@ def project(
     steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, max=100_000, help="Optimisation steps.")] = 300,
     seed: SeedOption = 0,
     name: ClassOption = None,
+    perceptual: Annotated[
+        str | None,
+        typer.Option(
+            "--perceptual",
+            metavar="lpips:FOLDER",
+            help="Nearest by LPIPS, whose weights are there; default: by pixels.",
+        ),
+    ] = None,
 ) -> None:
     """Find the latent (for stylegan2: the style) whose image is nearest to a given one.
 
@@ -183,8 +191,15 @@ def project(
     from tlgan.artifact import load_generator
     from tlgan.data.image import decode
     from tlgan.data.source import BrokenImage
+    from tlgan.latent.projection import distance, perceived
     from tlgan.latent.projection import project as search
     from tlgan.latent.space import of_class
+    from tlgan.metrics.perceptual import Lpips
+
+    kind, _, weights = (perceptual or "").partition(":")
+    if perceptual and (kind != "lpips" or not weights):
+        raise SpecError(f"--perceptual: expected lpips:FOLDER, received {perceptual}")
+    between = perceived(Lpips(Path(weights).expanduser())) if perceptual else distance
 
     if not image.expanduser().is_file():
         raise NotFound(f"there is no image {image}")
@@ -195,9 +210,10 @@ def project(
         raise SpecError(f"{image} can't be read: {error.reason}") from None
     target = torch.from_numpy(pixels.copy())
     with ctx.progress(f"projecting {image.name}", total=steps) as advance:
-        found = search(g, target, steps=steps, seed=seed, advance=advance)
+        found = search(g, target, steps=steps, seed=seed, between=between, advance=advance)
     files = _save_projection(dest, target, found)
     facts: dict[str, Any] = {"path": str(dest.absolute()), "space": found.space, "steps": steps, "seed": seed}
+    facts["distance_of"] = "lpips" if perceptual else "pixels"
     about = {"start": found.start, "distance": found.distances[-1], "ref": model.ref, "digest": model.digest}
     ctx.say(f"distance {found.start:.4f} at the start, {found.distances[-1]:.4f} at the end")
     ctx.emit({**facts, **about, "files": files}, facts["path"])

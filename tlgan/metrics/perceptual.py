@@ -86,15 +86,15 @@ class Lpips:
         self._layers.eval().requires_grad_(False).to(self.device)
         self.protocol: dict[str, Any] = {"perceptual": "lpips 0.1 vgg16", "perceptual_digest": digest, "resize": "none"}
 
-    @torch.no_grad()
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """Distances [N] on the CPU, with gradients where an image asks for them."""
         x = torch.cat([self._prepare(x), self._prepare(y)])
         total = torch.zeros(len(x) // 2, device=self.device)
         start = 0
         for end, weights in zip(self.SLICES, self._weights, strict=True):
             x, start = self._layers[start:end](x), end
             a, b = (x / (x.norm(dim=1, keepdim=True) + 1e-10)).chunk(2)
-            total += ((a - b).square() * weights[:, None, None]).sum(1).mean((1, 2))
+            total = total + ((a - b).square() * weights[:, None, None]).sum(1).mean((1, 2))
         return total.cpu()
 
     def _prepare(self, images: Tensor) -> Tensor:

@@ -148,6 +148,8 @@ def test_an_onnx_file_is_written(tlgan_cli: Tlgan, workdir: Path) -> None:
         (("directions", "digits32:best", "--n", "17"), 2, "1 to 16 directions"),
         (("project", "digits32:best", "absent.png"), 3, "there is no image absent.png"),
         (("project", "digits32:best", "notes.txt"), 2, "can't be read"),
+        (("project", "digits32:best", "notes.txt", "--perceptual", "vgg"), 2, "expected lpips:FOLDER, received vgg"),
+        (("project", "digits32:best", "notes.txt", "--perceptual", "lpips:none"), 3, "LPIPS: none holds no file"),
         (("blend", "glyphs32:latest", "digits32:best", "--from", "b17"), 2, 'did you mean "b16"?'),
         (("blend", "glyphs32:latest", "styled:latest", "--from", "b16"), 2, "built differently"),
         (("blend", "glyphs32:latest", "nobody:latest", "--from", "b16"), 3, "nobody"),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.models import vgg16
 
 from tlgan.errors import DataError, NotFound, SpecError
+from tlgan.latent.projection import perceived, project
 from tlgan.metrics.diversity import centre_rows, cluster_pairs, diversity
 from tlgan.metrics.measure import measure
 from tlgan.metrics.paths import OTHER_ENDS, STEP, Paths, ppl, slerp
@@ -22,6 +23,7 @@ from tlgan.metrics.perceptual import Lpips, open_distance
 from tlgan.metrics.pictures import Generated
 from tlgan.models import seeded
 from tlgan.random import latents
+from tlgan.sampling import to_uint8
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,22 @@ def test_lpips_is_torch_fidelitys(lpips: tuple[Path, Any]) -> None:
     assert Lpips(folder).protocol == ours.protocol
     grey = random_images(2, 3, size=32).float()
     torch.testing.assert_close(ours(grey, x[:2]), ours(grey.expand(-1, 3, -1, -1), x[:2]))
+
+
+def test_a_projection_by_lpips_comes_nearer_by_lpips(lpips: tuple[Path, Any]) -> None:
+    g, _ = pair("dcgan", channels=3)
+    between = perceived(Lpips(lpips[0]))
+    with torch.no_grad():
+        target = to_uint8(g(latents(77, 0, 1, g.latent_dim)))[0]
+    found = project(g, target, steps=12, between=between)
+    assert found.distances[-1] < found.start
+    wanted = target[None].float() / 127.5 - 1
+    with torch.no_grad():
+        again = between(g.eval()(found.code[None]), wanted)
+    assert found.distances[-1] == pytest.approx(float(again), rel=1e-4)
+    large = torch.rand(1, 3, 512, 512) * 2 - 1
+    small = torch.nn.functional.avg_pool2d(large, 2)
+    assert torch.equal(between(large, -large), between(small, -small))
 
 
 def test_missing_lpips_weights_say_where_to_get_them(tmp_path: Path) -> None:
