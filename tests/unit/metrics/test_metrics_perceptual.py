@@ -16,6 +16,7 @@ from torchvision.models import vgg16
 
 from tlgan.errors import DataError, NotFound, SpecError
 from tlgan.latent.projection import perceived, project
+from tlgan.latent.space import Space
 from tlgan.metrics.diversity import centre_rows, cluster_pairs, diversity
 from tlgan.metrics.measure import measure
 from tlgan.metrics.paths import OTHER_ENDS, STEP, Paths, ppl, slerp
@@ -54,7 +55,7 @@ def test_lpips_is_torch_fidelitys(lpips: tuple[Path, Any]) -> None:
 
 
 def test_a_projection_by_lpips_comes_nearer_by_lpips(lpips: tuple[Path, Any]) -> None:
-    g, _ = pair("dcgan", channels=3)
+    g = pair("dcgan", channels=3)[0].eval()
     between = perceived(Lpips(lpips[0]))
     with torch.no_grad():
         target = to_uint8(g(latents(77, 0, 1, g.latent_dim)))[0]
@@ -62,7 +63,7 @@ def test_a_projection_by_lpips_comes_nearer_by_lpips(lpips: tuple[Path, Any]) ->
     assert found.distances[-1] < found.start
     wanted = target[None].float() / 127.5 - 1
     with torch.no_grad():
-        again = between(g.eval()(found.code[None]), wanted)
+        again = between(Space(g).images(found.code[None]), wanted)
     assert found.distances[-1] == pytest.approx(float(again), rel=1e-4)
     large = torch.rand(1, 3, 512, 512) * 2 - 1
     small = torch.nn.functional.avg_pool2d(large, 2)
