@@ -59,6 +59,16 @@ def pair(
     return build_pair(ModelSpec.model_validate(spec), channels, seed, classes or CLASSES)
 
 
+def lively(arch: str, channels: int = 1, **model: Any) -> Any:
+    """A generator whose fresh weights are large enough to draw different images."""
+    G, _ = pair(arch, channels, **model)
+    with torch.no_grad():
+        for parameter in G.parameters():
+            if arch == "dcgan" and parameter.dim() == 4:
+                parameter.mul_(8)
+    return G.eval().requires_grad_(False)
+
+
 def new_learner(
     of: Recipe, channels: int = 1, world: World | None = None, classes: dict[str, int] | None = None
 ) -> GanLearner:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_gan import pair
+from tiny_gan import lively, pair
 
 from tlgan.errors import SpecError
 from tlgan.latent.blending import blend, relationship
@@ -22,16 +22,6 @@ from tlgan.registry import ARCHS
 from tlgan.sampling import to_uint8
 
 FAMILIES = list(ARCHS)
-
-
-def lively(arch: str, channels: int = 1, **model: Any) -> Any:
-    """A generator whose fresh weights are large enough to draw different images."""
-    G, _ = pair(arch, channels, **model)
-    with torch.no_grad():
-        for parameter in G.parameters():
-            if arch == "dcgan" and parameter.dim() == 4:
-                parameter.mul_(8)
-    return G.eval().requires_grad_(False)
 
 
 def test_a_closed_curve_passes_its_knots_smoothly() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch_fidelity.sample_similarity_lpips as referee
 from stand_ins import Pixels, random_images
-from tiny_gan import dataset, pair
+from tiny_gan import dataset, lively, pair
 from torch import Tensor, nn
 from torchvision.models import vgg16
 
@@ -55,7 +55,7 @@ def test_lpips_is_torch_fidelitys(lpips: tuple[Path, Any]) -> None:
 
 
 def test_a_projection_by_lpips_comes_nearer_by_lpips(lpips: tuple[Path, Any]) -> None:
-    g = pair("dcgan", channels=3)[0].eval()
+    g = lively("dcgan", channels=3)
     between = perceived(Lpips(lpips[0]))
     with torch.no_grad():
         target = to_uint8(g(latents(77, 0, 1, g.latent_dim)))[0]
