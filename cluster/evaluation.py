@@ -94,7 +94,9 @@ def evaluate_on_ray(session: RaySession, task: EvaluationTask, resources: Resour
     """The same on `resources.workers` Ray workers. Raises `RunStopped`, or what a worker raised."""
     session.connect()
     from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
+
+    from cluster.process_group import NodesTorchConfig
 
     use_gpu = resources.gpus_per_worker > 0
     per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
@@ -106,7 +108,7 @@ def evaluate_on_ray(session: RaySession, task: EvaluationTask, resources: Resour
         trainer = TorchTrainer(
             _worker,
             train_loop_config=config,
-            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+            torch_config=NodesTorchConfig(backend="nccl" if use_gpu else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=resources.workers, use_gpu=use_gpu, resources_per_worker=per_worker
             ),

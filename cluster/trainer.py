@@ -124,7 +124,9 @@ def trainer_of(
     task: GanTask, rank: Callable[[dict[str, Any]], None], resources: ResourcesSpec, workers: int, bookkeeping: str
 ) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
+
+    from cluster.process_group import NodesTorchConfig
 
     use_gpu = resources.gpus_per_worker > 0
     per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
@@ -137,7 +139,7 @@ def trainer_of(
             "threads": resources.cpus_per_worker,
             "device": None if use_gpu else "cpu",  # a GPU that was not asked for is somebody else's
         },
-        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        torch_config=NodesTorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=per_worker),
         run_config=RunConfig(
             name="run",
