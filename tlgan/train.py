@@ -131,7 +131,7 @@ def train(
         if nimg == 0:
             run.begin(coverage, dataset)
         per_step = recipe.train.batch_size * recipe.train.n_critic
-        stopped = False
+        stopped = run.tell_again(nimg - per_step, nimg)
         batches = loader.batches(nimg // recipe.train.batch_size)
         while nimg < schedule.total and not stopped:
             before, nimg = nimg, nimg + per_step
@@ -199,6 +199,7 @@ class _Run:
         self.counts: dict[str, int] = {}
         self.steps, self.ask_every = 0, 1
         self.seconds, self.since, self.since_nimg = 0.0, time.monotonic(), 0
+        self.goes_on = False
         rows, cols = schedule.grid
         self.grid_latents = latents(recipe.train.seed, 0, rows * cols, learner.G.latent_dim)
 
@@ -211,6 +212,7 @@ class _Run:
         found = self._agreed()
         if (path := found or adopt) is None:
             return 0
+        self.goes_on = found is not None
         state, meta = checkpoint.load(path, self.recipe if found else None)
         self.learner.load_state_dict(state)
         self.seconds, self.since_nimg = meta["seconds"], meta["nimg"]
@@ -303,13 +305,22 @@ class _Run:
 
     def evaluate(self, before: int, nimg: int) -> bool:
         """Whether it was time to."""
-        if self.evaluator is None or not _reaches((*self.schedule.evaluate_at, self.schedule.total), before, nimg):
+        if not self._measures(before, nimg):
             return False
+        assert self.evaluator is not None
         self.metrics = self.evaluator(self.learner.ema.module, self.world, self.learner.D)
         for value in self.metrics:
             self.report({"type": "metric", "nimg": nimg, **value.to_json()})
         self._check_metrics(nimg)
         return True
+
+    def _measures(self, before: int, nimg: int) -> bool:
+        marks = (*self.schedule.evaluate_at, self.schedule.total)
+        return self.evaluator is not None and _reaches(marks, before, nimg)
+
+    def tell_again(self, before: int, nimg: int) -> bool:
+        """After a resume: a process that died right after the checkpoint of a measurement may not have told of it."""
+        return self.goes_on and self._measures(before, nimg) and self.told(nimg)
 
     def _check_metrics(self, nimg: int) -> None:
         """Rank 0 has the values; a guard ends the training on all ranks, with the same words."""

@@ -13,6 +13,7 @@ from tlgan import checkpoint
 from tlgan import train as loop
 from tlgan.artifact import save_networks
 from tlgan.distributed import World
+from tlgan.metrics.protocol import MetricValue
 from tlgan.recipe import Recipe
 
 STEP = 4  # images
@@ -70,3 +71,30 @@ def test_weights_and_moments_are_taken_over_by_name_across_freeze_depths(
 
 def nets(result: loop.Result) -> dict[str, dict[str, torch.Tensor]]:
     return {which: dict(network.state_dict()) for which, network in result.networks.items()}
+
+
+def test_what_was_measured_is_told_again_when_the_process_died_before_it_told(tmp_path: Path) -> None:
+    """The checkpoint was there already: without the word, a search would judge the trial by its next measurement."""
+    told: list[tuple[int, list[str]]] = []
+
+    def begin(measured: Any, goes_on: bool) -> loop.Result:
+        schedule = loop.Schedule(20 * STEP, evaluate_at=(8 * STEP, 12 * STEP), checkpoint_when_measured=True)
+        hooks = loop.Hooks(measured=measured, report=lambda event: None)
+        evaluate = scripted(goes_on)
+        return loop.train(recipe(), dataset(), schedule, tmp_path, evaluator=evaluate, world=World(), hooks=hooks)
+
+    def scripted(goes_on: bool) -> Any:
+        left = iter(["third"] if goes_on else ["first", "second"])
+        return lambda *_: [MetricValue("kid", 0.0, {"which": next(left, "last")})]
+
+    def dies(learner: Any, nimg: int, values: list[MetricValue]) -> bool:
+        told.append((nimg, [value.protocol["which"] for value in values]))
+        if nimg == 12 * STEP and len(told) == 2:
+            raise RuntimeError("killed")
+        return False
+
+    with pytest.raises(RuntimeError, match="killed"):
+        begin(dies, goes_on=False)
+    assert begin(dies, goes_on=True).finished
+    second = (12 * STEP, ["second"])
+    assert told == [(8 * STEP, ["first"]), second, second, (20 * STEP, ["third"])]
