@@ -195,6 +195,8 @@ def _open(plan: Plan, session: Session, given: Given | None = None) -> RunRecord
     Fence(session.artifacts.store, taken.id, taken.attempt).shut_out_older()
     if before[0].state == "succeeded" or session.fresh:
         forget_progress(session, taken)
+        if Checkpoints(session.artifacts.store, taken.id, attempt=taken.attempt).complete():
+            log.warning("run %s goes on from its old checkpoints: this key may not delete them", taken.id)
     return taken
 
 

@@ -71,6 +71,9 @@ def test_a_run_is_stopped_and_taken_up_again(
     assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
     left = [info.key for info in session.artifacts.store.list(f"runs/{record.id}/checkpoints/")]
     assert left, "for a collector"
+    session.fresh = True
+    assert execute(job, session).attempt == 3
+    assert "goes on from its old checkpoints" in caplog.text
 
 
 def test_a_search_needs_no_right_to_delete(
