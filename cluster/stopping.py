@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Callable
 
 from cluster.store.base import Store
-from tlgan.errors import BackendError
 
 log = logging.getLogger("tlgan.stop")
 ASK_EVERY_SECONDS = 2.0
@@ -62,7 +61,9 @@ class _Signal:
         try:
             if self.store.head(self.key) is not None:
                 self._asked.set()
-        except BackendError as error:
+        except (
+            Exception
+        ) as error:  # whatever it is, the next time may go well: a thread that ends would never hear a stop
             log.warning("can't ask whether to stop: %s", error)
         return self._asked.is_set()
 

@@ -64,11 +64,13 @@ def test_a_store_that_is_away_does_not_stop_a_run(store: Store, monkeypatch: pyt
     assert stop_signal(store, "tiny-1/trials/000", 2)()
     assert not stop_signal(store, "tiny-1/trials/000", 3)(), "the attempt after it was not meant"
 
-    def away(key: str) -> None:
-        raise BackendError("no route")
+    for error in (BackendError("no route"), RuntimeError("a bug in somebody's client")):
 
-    monkeypatch.setattr(store, "head", away)
-    assert not stop_signal(store, "tiny-1", 2)()
+        def away(key: str, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(store, "head", away)
+        assert not stop_signal(store, "tiny-1", 2)()
 
 
 def test_clearing_checkpoints_takes_half_uploaded_ones_too(store: Store) -> None:
