@@ -71,6 +71,7 @@ def test_a_failing_stage_fails_the_pipeline_and_what_needs_it_does_not_start(ses
     assert {r.name for r in session.runs.list()} == {"all", "bad"}
 
 
+@pytest.mark.minutes
 @pytest.mark.ray
 @pytest.mark.timeout(200)
 def test_independent_branches_run_side_by_side(shared_ray: Any, session: Session, events: Events) -> None:
