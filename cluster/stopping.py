@@ -61,9 +61,7 @@ class _Signal:
         try:
             if self.store.head(self.key) is not None:
                 self._asked.set()
-        except (
-            Exception
-        ) as error:  # whatever it is, the next time may go well: a thread that ends would never hear a stop
+        except Exception as error:  # whatever it is: a thread that ends would never hear a stop
             log.warning("can't ask whether to stop: %s", error)
         return self._asked.is_set()
 

@@ -186,6 +186,7 @@ class _Desk:
         for folder in ("ledger", "trials"):
             for info in list(self.store.list(f"runs/{self.run_id}/{folder}/")):
                 self.store.delete(info.key)
+        self.session.runs.put_json(self.run_id, FINALS, {})
 
     def _is_kept(self, name: str) -> bool:
         """Whether the networks of a trial that has ended are in the store; from now on they stay."""
