@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,8 @@ if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # started in the background of a script: its children would ignore it too
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 leaves its workers what the tests beside them don't want
 
 pytest_plugins = ["ray_fixture"]
 
@@ -38,6 +42,7 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not _shares_ray(item.path))
     if os.environ.get("TLGAN_LONG_TESTS"):
         return
     for item in items:
@@ -45,3 +50,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(
                 pytest.mark.skip(reason="a longer or a further run of its kind: TLGAN_LONG_TESTS=1 runs it")
             )
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """File by file, as `--dist loadfile`; what shares a Ray is one scope, so that one process starts it. It comes first."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "on Ray" if _shares_ray(config.rootpath / file) else file
+
+    return Scheduling(config, log)
+
+
+@cache
+def _shares_ray(file: Path) -> bool:
+    return "shared_ray" in file.read_text(encoding="utf-8")

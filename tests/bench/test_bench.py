@@ -147,6 +147,7 @@ SMALLEST = transfer.Setting(
 )
 
 
+@pytest.mark.minutes
 def test_transfer_without_the_search(tmp_path: Path) -> None:
     methods = (transfer.SCRATCH, transfer.FINETUNED)
     url = f"file://{tmp_path / 'store'}"
@@ -167,6 +168,7 @@ def test_transfer_with_the_search(tmp_path: Path) -> None:
     assert [target.bound for target in result.targets] == [0.5]
 
 
+@pytest.mark.minutes
 def test_recommend(tmp_path: Path) -> None:
     """Two sources, three targets: every pair is trained, every choice is scored against the pairs' results."""
     size = recommend.Setting(

@@ -318,6 +318,11 @@ def test_two_at_once(name: str, scene: Any) -> None:
     follow(name, scene(PAIRS[name]), preemptions=2, seeds=20)
 
 
+@pytest.mark.parametrize(
+    "scene",
+    [pytest.param(True, id="create-only"), pytest.param(False, id="no atomic create", marks=pytest.mark.minutes)],
+    indirect=True,
+)
 @pytest.mark.parametrize("name", GROUPS)
 def test_more_at_once(name: str, scene: Any) -> None:
     follow(name, scene(GROUPS[name]), preemptions=1, seeds=100)

@@ -106,7 +106,7 @@ def weights_of(session: Session, record: Any) -> dict[str, Any]:
 def test_a_worker_that_diverges_is_not_restarted(
     shared_ray: Any, session: Session, pretrain: Callable[..., Any], events: Events
 ) -> None:
-    job = pretrain(resources__workers=2, train__lr_g=1e30, train__lr_d=1e30, metrics="[]")
+    job = pretrain(resources__workers=1, train__lr_g=1e30, train__lr_d=1e30, metrics="[]")
     with pytest.raises(RunFailed, match="diverged"):
         execute(job, session)
     assert sum(event["type"] == "started" for _, event in events) == 1
@@ -149,6 +149,7 @@ def test_a_sweep_publishes_its_best_and_survives_failing_trials(
     assert [event["type"] for _, event in events] == ["cached"]
 
 
+@pytest.mark.minutes
 def test_trials_whose_networks_were_collected_are_trained_again(
     shared_ray: Any,
     session: Session,

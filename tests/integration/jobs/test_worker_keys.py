@@ -76,6 +76,7 @@ def test_a_run_is_stopped_and_taken_up_again(
     assert "goes on from its old checkpoints" in caplog.text
 
 
+@pytest.mark.minutes
 def test_a_search_needs_no_right_to_delete(
     shared_ray: Any, session: Session, pretrain: Callable[..., Any], sweep: dict[str, Any], features: None
 ) -> None:
