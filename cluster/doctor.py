@@ -129,6 +129,7 @@ def _server(found: Diagnosis, store: S3Store, fresh: bool) -> None:
     found.add("rights", ", ".join(["read", *rights]) + ("" if rights else " only"), "ok" if rights else "note")
     for question, answer in probe.words():
         found.add("server", f"{question}: {answer}", "note" if re.match("NO|no: ", answer) else "ok")
+    found.add("server", f"small objects are put {store.fast.describe()}")
     if probe.delete:
         _leftovers(found, store)
 

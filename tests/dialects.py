@@ -8,8 +8,10 @@ import http.client
 import http.server
 import time
 from email.utils import formatdate
+from typing import Any
 from urllib.parse import urlsplit
 
+from botocore.awsrequest import HeadersDict
 from loopback import LoopbackServer
 from servers import S3Server
 
@@ -175,7 +177,8 @@ class Proxy(LoopbackServer):
         return self.ask("HEAD", path, {"Authorization": headers["Authorization"]}, b"")[0] == 200
 
     def handle(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        method, path, headers = request.command, request.path, dict(request.headers)
+        method, path = request.command, request.path
+        headers: Any = HeadersDict(request.headers.items())  # whatever case a client writes names in
         if headers.get("Expect") == "100-continue":
             del headers["Expect"]
         early = self.dialect.early(self, method, path, headers)

@@ -24,6 +24,7 @@ from cluster.store.probe import Probe, etag_as
 from cluster.store.probe_cache import KnownProbe
 from cluster.store.s3_download import Downloads
 from cluster.store.s3_errors import BROKEN_STREAM, code_of, is_missing, refuses_condition, s3_errors, status_of
+from cluster.store.s3_fast import FastPut
 from cluster.store.s3_gate import Gate
 from cluster.store.s3_quick import QuickPut
 from cluster.store.s3_receipt import Receipts, encryption, md5_of, with_md5
@@ -91,6 +92,7 @@ class S3Store:
                 raise BackendError(f"store {self.url}: {scrub(error)}") from None
         self._gate, self._small, self._receipts = Gate(), Gate(first=SMALL_FIRST), Receipts()
         self._quick = QuickPut(self.client, endpoint, bucket)
+        self.fast = FastPut(self.client, endpoint, bucket, self._receipts)
         pool = ThreadPoolExecutor(self._gate.most, thread_name_prefix="tlgan-s3")  # a job in it has passed the gate
         self._multipart = Multipart(
             self.client, self.url, endpoint, bucket, self._gate, self._quick, self._receipts, pool
@@ -286,7 +288,10 @@ class S3Store:
         def send() -> Any:
             return self.client.put_object(**where)
 
-        if not condition and (quick := self._quick(where["Key"], data, md5)) and self._receipts.confirms(quick, md5):
+        quick = {} if condition else self.fast(where["Key"], data)
+        if quick is None:
+            quick = self._quick(where["Key"], data, md5)
+        if quick and self._receipts.confirms(quick, md5):
             self._small.faster()
             return str(quick["ETag"])
         for _ in range(ATTEMPTS):
