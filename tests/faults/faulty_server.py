@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import botocore.endpoint
+from botocore.awsrequest import HeadersDict
 
 from cluster.store.s3 import S3Store
 from tests.faults.faulty import damaged
@@ -42,7 +43,8 @@ class FaultyServer(LoopbackServer):
         super().__init__()
 
     def handle(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        headers = {name: value for name, value in request.headers.items() if name.lower() != "expect"}
+        given = request.headers.items()
+        headers: Any = HeadersDict((name, value) for name, value in given if name.lower() != "expect")
         body = request.rfile.read(int(headers.get("Content-Length", 0)))
         kind = self._draw(request.command, request.path, headers, body)
         if kind in BEFORE:
