@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from cluster.job import SweepJob
+from cluster.patience import patiently
 from cluster.ray_session import RaySession
 from cluster.runs import Runs
 from cluster.search.director import Answer, Director, Turn
@@ -172,7 +173,7 @@ class Conductor:
         return {"do": answer.do, "task": asdict(self._task(answer.turn))}
 
     def _put(self, key: str, value: dict[str, Any]) -> None:
-        self._store().put(key, json.dumps(value).encode())
+        patiently(lambda: self._store().put(key, json.dumps(value).encode()), "an answer to a trial")
 
     def _store(self) -> Store:
         if self.store is None:
@@ -194,7 +195,8 @@ class Conductor:
     def _why(self, trial: str) -> tuple[str, bool]:
         """Why a turn failed, as it wrote down itself, and whether its worker was lost instead."""
         task = self.tasks[trial]
-        recorded = Runs(self._store()).get_json(task.run, error_name(task))
+        runs = Runs(self._store())
+        recorded = patiently(lambda: runs.get_json(task.run, error_name(task)), f"trial {trial}")
         return (recorded["message"], False) if recorded else ("its worker died", True)
 
 

@@ -96,12 +96,14 @@ def _run(plan: Plan, session: Session, module: Any, given: Given | None) -> RunR
     outputs = [{"ref": m.ref, "digest": m.digest} for m in outcome.outputs]
     state, reason = ("succeeded", None) if outcome.failure is None else ("failed", outcome.failure.message)
     failure = failure_of(outcome.failure) if outcome.failure else None
-    facts = {**plan.facts, **outcome.facts, **judged(session.runs, record, time.monotonic() - begun)}
+    seconds = time.monotonic() - begun
+    told = patiently(lambda: judged(session.runs, record, seconds), f"the end of run {record.id}")
+    facts = {**plan.facts, **outcome.facts, **told}
     record = _close(record, session, tell, state, reason, outputs=outputs, facts=facts, failure=failure)
     if outcome.failure:
         raise outcome.failure
     if plan.run_id != plan.own_id:
-        session.runs.put_json(plan.own_id, SAME, {"run": record.id})
+        patiently(lambda: session.runs.put_json(plan.own_id, SAME, {"run": record.id}), f"the end of run {record.id}")
     return record
 
 

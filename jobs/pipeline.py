@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from cluster.job import ArtifactInput, FinetuneJob, Job, PipelineJob, SweepJob, TrainingJob, inputs_of
+from cluster.patience import patiently
 from cluster.runs import RunRecord
 from cluster.waiting import start
 from jobs.execute import Outcome, execute
@@ -49,7 +50,8 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
             if _ready(name, job, done, set(running.values())):
                 waiting.remove(name)
                 stage = with_inputs(job.stages[name].run, _made(done))
-                running[start(partial(execute, stage, session), f"stage {name}")] = name
+                work = partial(patiently, partial(execute, stage, session), f"stage {name}")  # it goes on where it was
+                running[start(work, f"stage {name}")] = name
         if not running:
             break
         for future in _finished(running, session):
@@ -65,7 +67,8 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
         hint = "the same command goes on with the stages that are left"
         raise RunStopped(f"pipeline {run.id} was stopped before {', '.join(waiting)}", hint=hint)
     stages = {name: {"run": done[name].id, "outputs": done[name].outputs} for name in job.order()}
-    return Outcome(_outputs(done, session), facts={"stages": stages})
+    made = patiently(lambda: _outputs(done, session), f"pipeline {run.id}")
+    return Outcome(made, facts={"stages": stages})
 
 
 def _finished(running: Mapping[Future[RunRecord], str], session: Session) -> set[Future[RunRecord]]:

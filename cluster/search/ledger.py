@@ -24,6 +24,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from cluster.patience import patiently
 from cluster.store.base import Store
 from cluster.store.transfer import in_parallel
 from tlgan.errors import Conflict, IntegrityError
@@ -59,11 +60,15 @@ class Ledger:
         """Writes `entries` as one object: all of them or none. Raises `Conflict` when another attempt was faster."""
         if not entries:
             return
-        self.guard()
         data = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
         key = f"{self.prefix}{self._next:08d}.jsonl"
-        if not self.store.put_if_absent(key, data) and self.store.get(key, max_bytes=MAX_BYTES) != data:
-            raise Conflict(f"{key} exists: another attempt writes this ledger")
+
+        def write() -> None:
+            self.guard()
+            if not self.store.put_if_absent(key, data) and self.store.get(key, max_bytes=MAX_BYTES) != data:
+                raise Conflict(f"{key} exists: another attempt writes this ledger")
+
+        patiently(write, "the ledger of the search")
         self.entries += entries
         self._next += 1
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from cluster.checkpoints import Checkpoints
 from cluster.discard import discard
@@ -14,6 +14,7 @@ from cluster.drafts import files_of, get_draft, keep_draft
 from cluster.events import EventWriter
 from cluster.fence import Fence
 from cluster.job import FinetuneJob, PretrainJob, SweepJob
+from cluster.patience import patiently
 from cluster.runs import RunRecord
 from cluster.search import tpe
 from cluster.search.build import director_of
@@ -36,6 +37,7 @@ from tlgan.manifest import Manifest
 from tlgan.recipe import Recipe
 
 log = logging.getLogger("tlgan.sweep")
+T = TypeVar("T")
 ENDED = ("succeeded", "stopped")
 FINALS = "finals.json"  # of a run: trial -> digest of its networks, and what was measured of them with more samples
 
@@ -119,13 +121,13 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
         if not director.over:
             with session.passing_on_interrupts(run):
                 search(session.ray, job, director, desk.task, desk.tell)
-            desk.fence()
-        if session.artifacts.store.head(stop_key(run.id, run.attempt)) is not None:
+            desk.patiently(desk.fence)
+        if desk.patiently(lambda: desk.store.head(stop_key(run.id, run.attempt))) is not None:
             raise RunStopped(f"sweep {run.id} was stopped", hint="the same command runs the trials that are left")
         ranked = desk.rank()
         winner, metrics = desk.finals(ranked)
         manifest = desk.publish(winner, metrics)
-        desk.forget()
+        desk.patiently(desk.forget)
     finally:
         desk.writer.close()
     facts = {"winner": winner.trial, "params": winner.params, "trials": len(desk.board)}
@@ -144,6 +146,10 @@ class _Desk:
         self.source: _Source = plan.payload["source"]
         self.writer = EventWriter(self.store, run.id, lambda event: session.hear(run.id, event))
         self.board: dict[str, Trial] = {}
+
+    def patiently(self, work: Callable[[], T]) -> T:
+        """What the search does in the store waits for one that is away."""
+        return patiently(work, f"sweep {self.run_id}")
 
     def prefix(self, trial: str) -> str:
         return f"{self.run_id}/trials/{trial}"
@@ -226,13 +232,17 @@ class _Desk:
         self.writer(told)
         if recorded:
             return
-        try:
+        rows = leaderboard(self.board.values(), self.job)
+
+        def write() -> None:
             self.fence()
+            self.session.runs.put_json(self.prefix(trial.trial), "trial.json", asdict(trial))
+            self.session.runs.put_json(self.run_id, "leaderboard.json", rows)
+
+        try:
+            self.patiently(write)
         except Conflict as error:
             log.warning("%s", error)
-            return
-        self.session.runs.put_json(self.prefix(trial.trial), "trial.json", asdict(trial))
-        self.session.runs.put_json(self.run_id, "leaderboard.json", leaderboard(self.board.values(), self.job))
 
     def rank(self) -> list[Trial]:
         """Trials with a result, best first. Raises `RunFailed` when there is none."""
@@ -252,7 +262,7 @@ class _Desk:
         Finalists of earlier attempts stay in the running: an extension may leave a winner behind the first few, not behind
         the best.
         """
-        kept = self.session.runs.get_json(self.run_id, FINALS) or {}
+        kept = self.patiently(lambda: self.session.runs.get_json(self.run_id, FINALS)) or {}
         by_networks = {name: final for name, final in kept.items() if self._networks(name) == final["networks"]}
         finals = {name: final["metrics"] for name, final in by_networks.items()}
         for trial in ranked[: self.job.finalists]:
@@ -261,8 +271,8 @@ class _Desk:
             finals[trial.trial] = self._measure(trial)
             by_networks[trial.trial] = {"networks": self._networks(trial.trial), "metrics": finals[trial.trial]}
             self.writer({"type": "final", "trial": trial.trial, "metrics": finals[trial.trial]})
-        self.fence()
-        self.session.runs.put_json(self.run_id, FINALS, by_networks)
+        self.patiently(self.fence)
+        self.patiently(lambda: self.session.runs.put_json(self.run_id, FINALS, by_networks))
         scores = {
             name: float(next(m["value"] for m in values if m["name"] == self.job.objective.metric))
             for name, values in finals.items()
@@ -271,7 +281,7 @@ class _Desk:
         for row in rows:
             row["final"] = scores.get(row["trial"])
         best = best_of(scores, self.job.objective.direction)
-        self.session.runs.put_json(self.run_id, "leaderboard.json", rows)
+        self.patiently(lambda: self.session.runs.put_json(self.run_id, "leaderboard.json", rows))
         for metric in finals[best]:
             self.writer({"type": "metric", "nimg": self.board[best].nimg, **metric})
         return self.board[best], finals[best]
@@ -285,17 +295,22 @@ class _Desk:
         samples = self.job.final_samples or 2 * recipe.evaluation.samples
         protocol = recipe.evaluation.model_copy(update={"samples": samples, "seed": recipe.evaluation.seed + 1})
         recipe = recipe.model_copy(update={"evaluation": protocol})
-        evaluate = evaluator_of(self.task(Turn(trial.trial, trial.params)), recipe, self.session.artifacts)
-        path = self.session.artifacts.pull(self._draft(trial), published=False)
+        task = self.task(Turn(trial.trial, trial.params))
+        evaluate = self.patiently(lambda: evaluator_of(task, recipe, self.session.artifacts))
+        draft = self._draft(trial)
+        path = self.patiently(lambda: self.session.artifacts.pull(draft, published=False))
         return [value.to_json() for value in evaluate(load_generator(path), World(), load_network(path, "D"))]
 
     def _networks(self, name: str) -> str | None:
         """Digest of what a trial has left; None when that is nothing, or it failed since."""
-        row, draft = self.board.get(name), get_draft(self.store, self.prefix(name), self.run.attempt)
+        row, draft = self.board.get(name), self._left(name)
         return self._draft(row).digest if row and row.state in ENDED and draft else None
 
+    def _left(self, name: str) -> dict[str, Any] | None:
+        return self.patiently(lambda: get_draft(self.store, self.prefix(name), self.run.attempt))
+
     def _draft(self, trial: Trial) -> Manifest:
-        draft = get_draft(self.store, self.prefix(trial.trial), self.run.attempt)
+        draft = self._left(trial.trial)
         if draft is None:
             raise RunFailed(f"trial {trial.trial} left no result in the store")
         return Manifest.create("draft", files_of(draft), kind="gan", created="1970-01-01T00:00:00.000000Z")

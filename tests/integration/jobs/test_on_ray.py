@@ -25,7 +25,7 @@ from cluster.store.gc import Collector
 from cluster.store.retention import Policy
 from jobs.execute import execute
 from jobs.session import Session
-from tlgan.errors import RunFailed, RunStopped
+from tlgan.errors import BackendError, RunFailed, RunStopped
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 Events = list[tuple[str, dict[str, Any]]]
@@ -120,9 +120,21 @@ def test_a_sweep_publishes_its_best_and_survives_failing_trials(
     sweep: dict[str, Any],
     features: None,
     events: Events,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parent = execute(pretrain(), session)
-    record = execute(parse_job(sweep), session)
+    away = [BackendError("503"), BackendError("503")]
+    put = session.artifacts.store.put
+
+    def sometimes(key: str, *given: Any, **more: Any) -> None:
+        if key.endswith("trial.json") and away:
+            raise away.pop()
+        put(key, *given, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session.artifacts.store, "put", sometimes)
+        record = execute(parse_job(sweep), session)
+    assert not away, "the search waited for the store"
     best = session.artifacts.resolve("found:best")
     assert [p.digest for p in best.parents if p.role == "init_from"] == [parent.outputs[0]["digest"]]
     rows = session.runs.get_json(record.id, "leaderboard.json")

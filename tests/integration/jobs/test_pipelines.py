@@ -11,7 +11,7 @@ from cluster.specfile import parse_job
 from jobs.execute import execute
 from jobs.pipeline import demand
 from jobs.session import Session
-from tlgan.errors import RunFailed
+from tlgan.errors import BackendError, RunFailed
 
 Events = list[tuple[str, dict[str, Any]]]
 
@@ -57,6 +57,24 @@ def test_only_what_changed_is_run_again(session: Session, events: Events) -> Non
     assert [run.rpartition("-")[0] for run in cached] == ["base"]
     trained = [run for run, event in events if event["type"] == "trained"]
     assert [run.rpartition("-")[0] for run in trained] == ["child"]
+
+
+def test_a_stage_waits_for_a_store_that_is_away(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its stages a pipeline reads and writes more than a run, and nobody is there to say it again."""
+    child = tiny("child", "finetune", init_from={"stage": "base"}, transfer={"method": "finetune"})
+    job = pipeline({"base": {"run": tiny("base")}, "tune": {"run": child, "needs": ["base"]}})
+    away = [BackendError("503"), BackendError("503")]
+    resolve = session.artifacts.resolve
+
+    def sometimes(ref: str, *given: Any, **more: Any) -> Any:
+        if ref.startswith("base") and away:
+            raise away.pop()
+        return resolve(ref, *given, **more)
+
+    monkeypatch.setattr(session.artifacts, "resolve", sometimes)
+    monkeypatch.setattr("cluster.patience.FIRST_PAUSE", 0.01)
+    assert execute(job, session).state == "succeeded"
+    assert not away
 
 
 def test_a_failing_stage_fails_the_pipeline_and_what_needs_it_does_not_start(session: Session, events: Events) -> None:

@@ -12,12 +12,28 @@ from cluster.search.build import director_of
 from cluster.search.director import Director
 from cluster.search.ledger import Ledger, decisions
 from cluster.sections import RetrySpec
-from tlgan.errors import Conflict, IntegrityError
+from tlgan.errors import BackendError, Conflict, IntegrityError
 
 
 @pytest.fixture
 def store() -> Any:
     return Memory(random.Random(0))
+
+
+def test_it_waits_for_a_store_that_is_away(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    away, create = [BackendError("503"), BackendError("503")], store.put_if_absent
+
+    def lost(key: str, data: bytes) -> bool:
+        made = create(key, data)
+        if away:
+            raise away.pop()
+        return bool(made)
+
+    monkeypatch.setattr(store, "put_if_absent", lost)
+    monkeypatch.setattr("cluster.patience.FIRST_PAUSE", 0.01)
+    Ledger(store, "s-1").append({"type": "suggested", "trial": "000"})
+    assert not away
+    assert [e["trial"] for e in Ledger(store, "s-1")] == ["000"], "a reply that was lost is no other writer"
 
 
 def test_entries_come_back_in_order_and_two_writers_do_not_mix(store: Any) -> None:
