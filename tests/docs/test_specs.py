@@ -48,7 +48,7 @@ def test_none_is_forgotten() -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_each_spec_runs(shared_ray: Any, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, overrides in SHORT.items():
         arguments = ["run", str(SPECS / f"{name}.yaml"), "--json", *(a for o in overrides for a in ("-s", o))]
