@@ -40,7 +40,7 @@ class Gate:
         self._limit = self._best = min(first, self.most)
         self._rate, self._rest = 0.0, 0
         self._answers, self._since = 0, math.nan
-        self._inside = self._waiting = 0
+        self._inside = self._weight = self._waiting = 0
         self._slowed = 0.0
         self._left = threading.Condition()
 
@@ -55,17 +55,20 @@ class Gate:
         self.leave()
 
     def enter(self, weight: int = 1) -> None:
-        """Waits for room; something heavier than the whole gate goes alone."""
+        """Waits for room among the requests, and for that of its weight in `most`; something heavier than that goes alone."""
         with self._left:
             self._waiting += 1
-            self._left.wait_for(lambda: not self._inside or self._inside + weight <= self._limit)
+            self._left.wait_for(lambda: not self._inside or self._has_room(weight))
             self._waiting -= 1
-            self._inside += weight
+            self._inside, self._weight = self._inside + 1, self._weight + weight
 
     def leave(self, weight: int = 1) -> None:
         with self._left:
-            self._inside -= weight
+            self._inside, self._weight = self._inside - 1, self._weight - weight
             self._left.notify_all()
+
+    def _has_room(self, weight: int) -> bool:
+        return self._inside < self._limit and self._weight + weight <= self.most
 
     def patiently(self, send: Callable[[], A]) -> A:
         """The answer of `send`, a call of the client that may be repeated. Repeats it while the server wants it slower,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 PART = 8 << 20
+LARGE, LARGE_PART = 256 << 20, 2 * PART  # fewer requests cost client and server less, and there are enough to share out
 MAX_PARTS = 9_000
 TRIES = 2
 
@@ -68,13 +69,13 @@ class Multipart:
     def hash_file(self, path: Path) -> str:
         """sha256 of a file, in hexadecimal; the sums of its parts are kept for its upload."""
         stat = path.stat()
-        digest, self._sums[_identity(path, stat)] = self._summing.hash_parts(path, _part_size(stat.st_size))
+        digest, self._sums[_identity(path, stat)] = self._summing.hash_parts(path, part_size(stat.st_size))
         return digest
 
     def upload(self, key: str, path: Path, size: int, sha256: str | None) -> None:
         """Raises `IntegrityError`, storing nothing, when the file's bytes are not those of `sha256`."""
         self._sweep()
-        upload = Upload(self.endpoint, self.bucket, key, sha256 or "", size, _part_size(size))
+        upload = Upload(self.endpoint, self.bucket, key, sha256 or "", size, part_size(size))
         with self.journal.holding(upload) as held:
             resumable = held and sha256 is not None
             for attempt in range(1, TRIES + 1):
@@ -243,8 +244,9 @@ def _checked(data: bytes, md5: bytes | None) -> bytes:
     return found
 
 
-def _part_size(size: int) -> int:
-    return max(PART, -(-size // MAX_PARTS))
+def part_size(size: int) -> int:
+    """Bytes of each part of a file of `size` bytes, but for its last."""
+    return max(PART if size < LARGE else LARGE_PART, -(-size // MAX_PARTS))
 
 
 def _identity(path: Path, stat: os.stat_result) -> tuple[str, int, int]:

@@ -28,7 +28,7 @@ from botocore.exceptions import ClientError
 
 from cluster.store import ArtifactStore, open_store
 from cluster.store.s3_gate import Gate
-from cluster.store.s3_upload import PART
+from cluster.store.s3_upload import part_size
 from tests.bench.common import PATIENCE, Result, Target, alternate, options, ratio, show, spread
 from tests.bench.store_transfers import raw_client
 
@@ -111,7 +111,8 @@ class Bench:
         warm = self._start("pull", "again", self.folder / "into")
         shutil.rmtree(self.folder / "into")
         self._start("killed_push", "killed", self.big, killed=True)
-        parts = -(-self.big.stat().st_size // PART)
+        size = self.big.stat().st_size
+        parts = -(-size // part_size(size))
         resent = parts // 2 + self._start("push", "killed", self.big)["requests"]["UploadPart"] - parts
         self.targets += [
             Target(f"{self.server}: blob bytes of a re-push", "<=", 0, again["blob_bytes"]),

@@ -80,11 +80,12 @@ def pull(bucket: str, key: str, path: Path) -> Callable[[], object]:
 
 def killed_push(bucket: str, key: str, path: Path) -> Callable[[], object]:
     """Ends itself by SIGKILL when half of the parts have been sent or are under way."""
-    from cluster.store.s3_upload import PART
+    from cluster.store.s3_upload import part_size
 
     store = open_store(f"s3://{bucket}/{key}")
     assert isinstance(store, S3Store)
-    left = [-(-path.stat().st_size // PART) // 2]
+    size = path.stat().st_size
+    left = [-(-size // part_size(size)) // 2]
 
     def count(**_: Any) -> None:
         left[0] -= 1

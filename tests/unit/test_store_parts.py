@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from cluster.store import ObjectInfo, filecopy, s3_gate, s3_sums, transfer
+from cluster.store import ObjectInfo, filecopy, s3_gate, s3_sums, s3_upload, transfer
 from cluster.store.filecopy import copy_hashed
 from cluster.store.s3_gate import Gate
 from cluster.store.s3_receipt import md5_of
+from cluster.store.s3_upload import part_size
 from tlgan.errors import IntegrityError
 
 FINE = {"ResponseMetadata": {"HTTPStatusCode": 200}}
@@ -112,6 +113,23 @@ def test_no_more_than_the_limit_are_inside() -> None:
     gate.leave(100)
     assert inside.wait(5)
     waiting.join()
+
+
+def test_weight_counts_against_the_bound_and_requests_against_the_limit() -> None:
+    gate = Gate(4, first=3)
+    for _ in range(2):
+        gate.enter(2)  # two requests where three may be: large ones are as welcome as small ones
+    inside = threading.Event()
+    waiting = threading.Thread(target=lambda: (gate.enter(2), inside.set()))
+    waiting.start()
+    assert not inside.wait(0.05)  # but no more of them than there is memory for
+    gate.leave(2)
+    assert inside.wait(5)
+    waiting.join()
+
+
+def test_large_files_go_up_in_larger_parts() -> None:
+    assert [part_size(size) >> 20 for size in (1, s3_upload.LARGE - 1, s3_upload.LARGE, 1 << 40)] == [8, 8, 16, 116]
 
 
 @pytest.mark.parametrize("kernel", [True, False])
