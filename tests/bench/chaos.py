@@ -69,18 +69,19 @@ SWEEP: dict[str, Any] = {
     "early_stop": {"scheduler": "none"},
     "output": {"artifact": "found"},
 }
+HALF = {"train": {"kimg": 60, "batch_size": 32}}
 PIPELINE: dict[str, Any] = {
     "kind": "pipeline",
     "name": "both",
     "stages": {
-        "base": {"run": PRETRAIN},
+        "base": {"run": PRETRAIN | HALF},
         "tune": {
             "needs": ["base"],
             "run": {
                 "kind": "finetune",
                 "name": "child",
                 "init_from": {"stage": "base"},
-                **{key: value for key, value in TRAIN.items() if key != "model"},
+                **{key: value for key, value in (TRAIN | HALF).items() if key != "model"},
                 "transfer": {"method": "freeze", "freeze_d": 1},
                 "output": {"artifact": "child"},
             },
