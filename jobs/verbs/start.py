@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,6 @@ from cluster.config import PROJECT_FILE
 from jobs.output import Context
 from tlgan.errors import Conflict, SpecError, did_you_mean
 
-_NEEDS = {"sweep": ["finetune"], "pipeline": ["classifier", "pretrain", "finetune", "sweep", "evaluate", "generate"]}
 _SETTINGS = """\
 # Settings of this project. The environment (TLGAN_STORE, TLGAN_TARGET, ...) and options come before them.
 # No secrets in here: AWS_ACCESS_KEY_ID and the like belong into the environment.
@@ -31,23 +31,52 @@ defaults:
 
 def init(
     ctx: Context,
-    kind: Annotated[str, typer.Argument(help="Kind of job: pretrain, finetune, sweep, pipeline, ...")] = "pretrain",
+    example: Annotated[str, typer.Argument(help="A kind of job, or another of --list.")] = "pretrain",
+    list_: Annotated[bool, typer.Option("--list", help="Show what there is to start from.")] = False,
 ) -> None:
-    """Write a commented spec to start from, and tlgan.yaml, into the current folder."""
-    from cluster.job import KINDS
-
-    if kind not in KINDS:
-        message = f'unknown kind "{kind}"; expected one of: {", ".join(KINDS)}'
-        raise SpecError(message, hint=did_you_mean(kind, KINDS))
+    """Write a commented spec to start from, what it refers to, and tlgan.yaml, into the current folder."""
     folder = files("jobs") / "specs"
-    texts = {f"{k}.yaml": (folder / f"{k}.yaml").read_text(encoding="utf-8") for k in [kind, *_NEEDS.get(kind, [])]}
-    texts |= {} if Path(PROJECT_FILE).exists() else {PROJECT_FILE: _SETTINGS}
-    if there := [name for name in texts if Path(name).exists()]:
-        raise Conflict(
-            f"{', '.join(there)} exists already; nothing was written", hint="move it away, or start elsewhere"
-        )
-    for name, text in texts.items():
+    examples = {
+        item.name.removesuffix(".yaml"): item.read_text(encoding="utf-8")
+        for item in sorted(folder.iterdir(), key=lambda item: item.name)
+        if item.name.endswith(".yaml")
+    }
+    if list_:
+        rows = [{"example": name, "what": _about(text)} for name, text in examples.items()]
+        ctx.emit(rows, "\n".join(f"{row['example']:<20}  {row['what']}" for row in rows))
+        return
+    if example not in examples:
+        message = f'unknown example "{example}"; expected one of: {", ".join(examples)}'
+        raise SpecError(message, hint=did_you_mean(example, examples))
+    if Path(f"{example}.yaml").exists():
+        raise Conflict(f"{example}.yaml exists already; nothing was written", hint="move it away, or start elsewhere")
+    texts = {f"{name}.yaml": examples[name] for name in _with_needed(example, examples)} | {PROJECT_FILE: _SETTINGS}
+    kept = [name for name in texts if Path(name).exists()]
+    written = [name for name in texts if name not in kept]
+    for name in written:
         with Path(name).open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    ctx.emit({"files": list(texts)}, "\n".join(texts))
-    ctx.say(f"next: tlgan validate {kind}.yaml")
+            stream.write(texts[name])
+    ctx.emit({"files": written}, "\n".join(written))
+    if kept:
+        ctx.say(f"kept as it is: {', '.join(kept)}")
+    ctx.say(f"next: tlgan validate {example}.yaml")
+
+
+def _about(text: str) -> str:
+    """The first sentence of a spec's comment, without the command behind it."""
+    comment = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        comment.append(line.removeprefix("# ").partition("   ")[0])
+    sentence, dot, _ = " ".join(comment).partition(". ")
+    return sentence + dot.strip()
+
+
+def _with_needed(example: str, examples: dict[str, str]) -> list[str]:
+    """An example and those that it names as files, theirs too, each once."""
+    found = [example]
+    for name in found:
+        named = re.findall(r"^[^#]*?\b(?:run|base): ([\w-]+)\.yaml", examples[name], re.MULTILINE)
+        found += [other for other in dict.fromkeys(named) if other not in found]
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -190,12 +191,26 @@ def test_init_writes_specs_that_are_valid_and_never_overwrites(run: Run, workdir
     code, _, err = run("init")
     assert (code, Path("pretrain.yaml").read_text()) == (4, "mine")
     assert "pretrain.yaml exists already; nothing was written" in err
-    assert run("init", "pipeline")[0] == 4
-    assert not Path("pipeline.yaml").exists()
-    Path("pretrain.yaml").unlink()
-    assert run("init", "pipeline")[0] == 0
-    assert run("validate", "pipeline.yaml")[0] == 0
+    code, out, err = run("init", "pipeline")  # what is there already is used as it is
+    assert (code, Path("pretrain.yaml").read_text()) == (0, "mine")
+    assert "kept as it is: pretrain.yaml, tlgan.yaml\n" in err
+    assert set(out.split()) == {
+        f"{n}.yaml" for n in ("pipeline", "classifier", "finetune", "sweep", "evaluate", "generate")
+    }
     assert run("init", "pipelin")[0] == 2
+
+
+def test_every_example_can_be_written_and_is_valid_where_it_is(run: Run, workdir: Path) -> None:
+    listed = json.loads(run("init", "--list", "--json")[1])
+    assert {"pretrain", "pretrain-stylegan2", "sweep-methods", "pipeline"} <= {row["example"] for row in listed}
+    assert all(row["what"].endswith(".") and "tlgan run" not in row["what"] for row in listed)
+    assert f"{'pretrain-stylegan2':<20}  StyleGAN2 from scratch" in run("init", "--list")[1]
+    for row in listed:
+        folder = workdir / row["example"]
+        folder.mkdir()
+        os.chdir(folder)
+        assert run("init", row["example"])[0] == 0
+        assert run("validate", f"{row['example']}.yaml")[0] == 0
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -236,8 +251,6 @@ def test_progress_says_one_line_without_a_terminal(capsys: pytest.CaptureFixture
 
 
 def test_no_color(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
-    import os
-
     monkeypatch.setenv("NO_COLOR", "")
     monkeypatch.delenv("NO_COLOR")
     run("probe", "--no-color")
