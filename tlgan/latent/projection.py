@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tlgan.errors import SpecError
 from tlgan.latent.space import Space
+from tlgan.learners.optimisers import Adam
 from tlgan.metrics.perceptual import Lpips
 from tlgan.models.blocks import Network
 from tlgan.random import generator, latents
@@ -84,7 +85,7 @@ def project(
     expected = tuple(space.images(code).shape[1:])
     spread, length = space.moments(seed)[1], float(code.norm())
     code = code.clone().requires_grad_(True)
-    optimiser = torch.optim.Adam([code], lr=RATE, betas=(0.9, 0.999))
+    optimiser = Adam([code], lr=RATE, betas=(0.9, 0.999))
     assert tuple(target.shape) == expected
     best, at = code.detach().clone(), start
     found, kept = list[float](), list[Tensor]()

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from tlgan import checkpoint, registry
 from tlgan.errors import DataError
-from tlgan.learners.optimisers import load_optimiser_state, optimiser_state
+from tlgan.learners.optimisers import AdamW, load_optimiser_state, optimiser_state
 from tlgan.models import seeded
 from tlgan.models.classifier import ConvNet
 from tlgan.random import generator
@@ -59,7 +59,7 @@ def train_classifier(
     train, held_out = split(dataset.labels, spec.seed)
     weights = class_weights(dataset.labels[train])
     network = _build(recipe, dataset).to(device).train()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=spec.lr, weight_decay=spec.weight_decay)
+    optimiser = AdamW(network.parameters(), lr=spec.lr, weight_decay=spec.weight_decay)
     steps = max(1, math.ceil(spec.kimg * 1000 / spec.batch_size))
     first = _resume(saver, recipe, network, optimiser) if saver else 0
     save_every = REPORT_EVERY * max(1, steps // (10 * REPORT_EVERY))

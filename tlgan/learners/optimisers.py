@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,9 +13,26 @@ from torch import Tensor
 from tlgan.models.blocks import Network
 
 
+class _Eager(torch.optim.Optimizer):
+    """An optimiser's methods without what torch puts around them for `torch.compile`: that takes two seconds to import."""
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+
+
+class Adam(_Eager, torch.optim.Adam):
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+
+class AdamW(_Eager, torch.optim.AdamW):
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
 def adam(network: Network, lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
     trainable = [p for p in network.parameters() if p.requires_grad]
-    return torch.optim.Adam(trainable, lr=lr, betas=betas, fused=True)
+    return Adam(trainable, lr=lr, betas=betas, fused=True)
 
 
 def train_mode(network: Network) -> None:
