@@ -61,10 +61,10 @@ class _Told(TransferStats):
 
 @contextmanager
 def byte_bar(ctx: Context, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """`advance(bytes)`: a bar with bytes and rate on a terminal, one line elsewhere, silent under -q."""
+    """`advance(bytes)`: a bar with bytes and rate on a terminal; one line elsewhere, once there are any; silent under -q."""
     if ctx.quiet or not sys.stderr.isatty():
-        ctx.say(f"{what} ({size_text(total)}) ...")
-        yield lambda size: None
+        unsaid = iter([f"{what} ({size_text(total)}) ..."])
+        yield lambda size: ctx.say(line) if (line := next(unsaid, None)) else None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn

@@ -88,6 +88,8 @@ def test_pull_prints_the_path_and_nothing_else(published: tuple[Manifest, ...], 
     assert path.is_relative_to(workdir / "cache")
     assert (path / "model.json").is_file()
     assert "pulling digits32@" in done.stderr
+    again = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert (again.stdout, again.stderr) == (done.stdout, "")  # all was there
     quiet = subprocess.run([*command, "-q"], capture_output=True, text=True, check=True, timeout=60)
     assert (quiet.stdout, quiet.stderr) == (done.stdout, "")
 
