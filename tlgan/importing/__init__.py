@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlgan.errors import IntegrityError, NotFound, did_you_mean
+from tlgan.errors import IntegrityError, NotFound, TlganError, did_you_mean
 from tlgan.importing.known import KNOWN, Known, find
 from tlgan.models.blocks import Network
 
@@ -42,6 +42,7 @@ def read_networks(path: Path) -> tuple[dict[str, Network], Origin]:
     layout.
     """
     from tlgan.importing import official, rosinality
+    from tlgan.importing.pickles import is_checkpoint, refused
 
     if not path.is_file():
         raise _missing(path)
@@ -53,8 +54,14 @@ def read_networks(path: Path) -> tuple[dict[str, Network], Origin]:
             f"{path} is not the published {known.file}: expected sha256 {known.sha256}, received {digest}",
             hint="download it again, or rename it if it is another network",
         )
-    torch_file = path.suffix in (".pt", ".pth")
-    networks = (rosinality if torch_file else official).read(path)
+    torch_file = is_checkpoint(path)
+    try:
+        networks = (rosinality if torch_file else official).read(path)
+        recipe_for(networks["G_ema"])
+    except (TlganError, OSError):
+        raise
+    except Exception as error:  # what a file says of itself need not make sense
+        raise refused(path, error) from None
     side = networks["G_ema"].config["resolution"]
     if known and known.resolution != side:
         raise IntegrityError(f"{path} draws {side} px; {known.file} ({known.about}) draws {known.resolution}")

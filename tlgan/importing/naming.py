@@ -10,6 +10,7 @@ import torch
 from tlgan.errors import IntegrityError
 
 Tensors = dict[str, torch.Tensor]
+SIDES = (32, 64, 128, 256, 512, 1024)
 
 
 def renamed(tensors: Mapping[str, torch.Tensor], table: list[tuple[str, str | None]]) -> tuple[Tensors, list[str]]:
@@ -42,6 +43,14 @@ def fill(network: torch.nn.Module, tensors: Tensors, what: str) -> None:
         if not given.is_floating_point() or not given.isfinite().all():
             raise IntegrityError(f"{what}: {name} holds what are no finite numbers")
     network.load_state_dict({name: tensors[name].float().reshape(value.shape) for name, value in own.items()})
+
+
+def check_levels(sizes: list[int], what: str) -> None:
+    """Refuses, before anything of that size is made, levels other than 8, 16, ... up to 32 to 1024 (4 comes besides)."""
+    if sizes[-1:] not in ([side] for side in SIDES) or sizes != [8 << k for k in range(len(sizes))]:
+        raise IntegrityError(
+            f"{what} has levels of {sizes} px; expected 8, 16, ... up to a power of two from 32 to 1024"
+        )
 
 
 def _sides(tensor: torch.Tensor) -> list[int]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tlgan.errors import IntegrityError
-from tlgan.importing.naming import fill, renamed
+from tlgan.importing.naming import check_levels, fill, renamed
 from tlgan.importing.pickles import Inert, read_pickle
 from tlgan.models import fir
 from tlgan.models.blocks import Network
@@ -59,6 +59,9 @@ def read(path: Path) -> dict[str, Network]:
     for which in ("G", "D", "G_ema"):
         if isinstance(part := content.get(which), Inert):
             found[which] = (_discriminator if which == "D" else _generator)(part, f"{path}: {which}")
+    read, drawn = (found[which].config["channels"] if which in found else None for which in ("D", "G_ema"))
+    if read not in (None, drawn):
+        raise IntegrityError(f"{path}: D reads images of {read} channels; G_ema draws {drawn}")
     return found
 
 
@@ -67,6 +70,7 @@ def _generator(given: Inert, what: str) -> Generator:
     _check_filters(theirs, what)
     tensors, unknown = renamed(theirs, G_NAMES)
     _check_names(unknown, what)
+    _check_activations(given, what)
     sizes = sorted(int(name.split(".")[1][1:]) for name in tensors if name.endswith(".to_image.weight"))
     layers = sum(name.startswith("blocks.mapping.layers.") and name.endswith(".weight") for name in tensors)
     needed = ("blocks.mapping.layers.0.weight", "blocks.mapping.average", "blocks.b4.const")
@@ -74,9 +78,11 @@ def _generator(given: Inert, what: str) -> Generator:
         raise IntegrityError(
             f"{what} has no mapping network or no levels", hint="expected StyleGAN2 with a skip generator"
         )
+    check_levels(sizes[1:], what)
     _check_mapping(given, layers, what)
     conditional = _classes(tensors, "blocks.mapping.embed.weight")
     style_dim = tensors["blocks.mapping.average"].numel()
+    _check_widths(tensors, sizes, what)
     at = {size: tensors[f"blocks.b{size}.to_image.weight"] for size in sizes}
     G = Generator(
         resolution=sizes[-1],
@@ -86,10 +92,9 @@ def _generator(given: Inert, what: str) -> Generator:
         style_dim=style_dim,
         max_width=max(weight.shape[1] for weight in at.values()),
         mapping_layers=layers,
-        clamp=_clamp(given.at("synthesis.b4.conv1")),
+        clamp=_clamp(given.at("synthesis.b4.conv1"), what),
         **conditional,
     )
-    _check_widths(G, what)
     fill(G, tensors, what)
     return G.eval().requires_grad_(False)
 
@@ -99,10 +104,12 @@ def _discriminator(given: Inert, what: str) -> Discriminator:
     _check_filters(theirs, what)
     tensors, unknown = renamed(theirs, D_NAMES)
     _check_names(unknown, what)
+    _check_activations(given, what)
     sizes = sorted(int(name.split(".")[1][1:]) for name in tensors if name.endswith(".conv0.weight"))
     reads = tensors.get(f"blocks.b{sizes[-1]}.from_image.weight") if sizes else None
     if reads is None or "blocks.b4.conv.bias" not in tensors:
         raise IntegrityError(f"{what} reads no image or has no head", hint="expected StyleGAN2's discriminator")
+    check_levels(sizes, what)
     conditional = _classes(tensors, "blocks.b4.mapping.embed.weight")
     if conditional:
         layers = sum("b4.mapping.layers." in name and name.endswith(".weight") for name in tensors)
@@ -113,7 +120,8 @@ def _discriminator(given: Inert, what: str) -> Discriminator:
         channels=reads.shape[1],
         width=reads.shape[0],
         max_width=max(reads.shape[0], tensors["blocks.b4.conv.bias"].numel()),
-        clamp=_clamp(given.at("b4.conv")),
+        clamp=_clamp(given.at("b4.conv"), what),
+        deviation_group=_group(given.at("b4.mbstd"), what),
         residual=f"blocks.b{sizes[-1]}.skip.weight" in tensors,
         **conditional,
     )
@@ -130,6 +138,10 @@ def _classes(tensors: dict[str, torch.Tensor], table: str) -> dict[str, Any]:
 
 
 def _check_names(unknown: list[str], what: str) -> None:
+    if any(name.startswith(("synthesis.L", "synthesis.input.")) for name in unknown):
+        raise IntegrityError(
+            f"{what} is a StyleGAN3", hint="of its repository's networks, the stylegan2-... ones can be imported"
+        )
     if unknown:
         hint = "expected the skip generator and the residual or the plain discriminator of StyleGAN2"
         raise IntegrityError(f"{what} has {len(unknown)} tensors that are not known, {unknown[0]} for one", hint=hint)
@@ -155,14 +167,34 @@ def _check_mapping(given: Inert, layers: int, what: str) -> None:
             raise IntegrityError(f"{what}: mapping.fc{number} has the learning rate {gain}; expected {MAPPING_RATE}")
 
 
-def _clamp(layer: Inert | None) -> float | None:
+def _clamp(layer: Inert | None, what: str) -> float | None:
     value = layer.state.get("conv_clamp") if layer else None
-    return float(value) if isinstance(value, int | float) else None
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise IntegrityError(f"{what} clamps activations at {value!r}; expected a number > 0")
+    return float(value)
 
 
-def _check_widths(G: Generator, what: str) -> None:
-    config = G.config
-    if config["resolution"] not in (32, 64, 128, 256, 512, 1024):
-        raise IntegrityError(f"{what} draws {config['resolution']} px; expected a power of two from 32 to 1024")
-    if config["max_width"] < config["width"] or not widths(config["resolution"], config["width"], config["max_width"]):
-        raise IntegrityError(f"{what} has widths that shrink towards the latents")
+def _group(layer: Inert | None, what: str) -> int | None:
+    """How many images the minibatch deviation is taken over; None: all of a batch."""
+    value = layer.state.get("group_size", 4) if layer else 4
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise IntegrityError(f"{what} takes the minibatch deviation over {value!r} images; expected a number >= 1")
+    return value
+
+
+def _check_activations(given: Inert, what: str, path: str = "") -> None:
+    for name, part in given.modules.items():
+        if (found := part.state.get("activation", "lrelu")) not in ("lrelu", "linear"):
+            raise IntegrityError(f"{what}: {path}{name} has the activation {found!r}; expected lrelu")
+        _check_activations(part, what, f"{path}{name}.")
+
+
+def _check_widths(tensors: dict[str, torch.Tensor], sizes: list[int], what: str) -> None:
+    """Widths are the finest level's, doubled towards the latents up to a bound."""
+    found = {size: tensors[f"blocks.b{size}.to_image.weight"].shape[1] for size in sizes}
+    if found != widths(sizes[-1], found[sizes[-1]], max(found.values())):
+        raise IntegrityError(
+            f"{what} has the widths {found}; expected each level's to be twice the next one's, up to a bound"
+        )

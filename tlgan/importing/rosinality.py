@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from tlgan.errors import IntegrityError
-from tlgan.importing.naming import Tensors, fill, renamed
+from tlgan.importing.naming import Tensors, check_levels, fill, renamed
 from tlgan.importing.pickles import read_checkpoint
 from tlgan.models import fir
 from tlgan.models.blocks import Network
@@ -52,13 +52,14 @@ def _generator(theirs: Tensors, average: Any, what: str) -> Generator:
     needed = ("style.1.weight", "input.input", "conv1.conv.weight")
     if not levels or last is None or any(name not in theirs for name in needed):
         raise IntegrityError(f"{what} is no generator of StyleGAN2: it has no style, input or to_rgbs")
+    check_levels([8 << level for level in range(levels)], what)
     tensors, unknown = renamed(theirs, _g_names(levels, mapping))
     if unknown:
         raise IntegrityError(f"{what} has {len(unknown)} tensors that are not known, {unknown[0]} for one")
     _check_kernels(theirs, what)
     for name, value in tensors.items():
         if name.endswith((".conv0.weight", ".conv1.weight")):
-            tensors[name] = value * (1 / math.sqrt(value[0, 0].numel()))
+            tensors[name] = value.float() * (1 / math.sqrt(value[0, 0].numel()))
     G = Generator(
         resolution=4 << levels,
         channels=last.shape[1],
@@ -103,6 +104,7 @@ def _discriminator(theirs: Tensors, what: str) -> Discriminator:
     reads = theirs.get("convs.0.0.weight")
     if not levels or reads is None or "final_conv.1.bias" not in theirs:
         raise IntegrityError(f"{what} is no discriminator of StyleGAN2: it has no convs or final_conv")
+    check_levels([8 << level for level in range(levels)], what)
     table: list[tuple[str, str | None]] = []
     top = f"blocks.b{4 << levels}.from_image"
     table += [("convs.0.0.weight", f"{top}.weight"), ("convs.0.1.bias", f"{top}.bias")]

@@ -45,7 +45,8 @@ def style_inputs(G: Network, recipe: Recipe, world: World, position: int, count:
 class PathLength(Term):
     """Karras et al. 2020: |J^T y| of the synthesis, for random images y, is kept near its running mean.
 
-    Taken lazily on half of the batch; the mean belongs to the state of the training.
+    Taken lazily on half of the batch; the mean belongs to the state of the training. It passes no gradient on (the authors' does
+    for its hundredth part), so that the step does not depend on the number of workers.
     """
 
     name, side = "path_length", "G"

@@ -213,15 +213,18 @@ class Head(nn.Module):
     With classes, to features that are multiplied by the class's.
     """
 
-    def __init__(self, inputs: int, base: tuple[int, int], classes: int, mapping_layers: int) -> None:
+    def __init__(
+        self, inputs: int, base: tuple[int, int], classes: int, mapping_layers: int, group: int | None
+    ) -> None:
         super().__init__()
+        self.group = group
         self.conv = Conv(inputs + 1, inputs, 3)
         self.dense = Dense(inputs * base[0] * base[1], inputs, active=True)
         self.out = Dense(inputs, inputs if classes else 1)
         self.mapping = ClassMapping(inputs, mapping_layers, classes) if classes else None
 
     def forward(self, x: Tensor, parts: int, labels: Tensor | None) -> Tensor:
-        x = self.conv(minibatch_deviation(x, parts, strided=not self.training))
+        x = self.conv(minibatch_deviation(x, parts, strided=not self.training, group=self.group))
         x = self.out(self.dense(x.flatten(1).to(self.out.weight.dtype)))
         return x.flatten() if self.mapping is None else (x * self.mapping(labels)).sum(1) / math.sqrt(x.shape[1])
 
@@ -243,7 +246,10 @@ class ClassMapping(nn.Module):
 
 
 class Discriminator(Network):
-    """Images `[N, channels, height, width]` to logits `[N]`. A logit depends on the group the image is in."""
+    """Images `[N, channels, height, width]` to logits `[N]`. A logit depends on the group the image is in.
+
+    `deviation_group`: images that a minibatch deviation is taken over; None: the whole batch.
+    """
 
     arch, role = "stylegan2", "D"
     equalised = looks_at_batch = True
@@ -258,12 +264,15 @@ class Discriminator(Network):
         clamp: float | None = None,
         residual: bool = True,
         mapping_layers: int = 8,
+        deviation_group: int | None = 4,
         classes: list[str] | None = None,
         class_counts: list[int] | None = None,
     ) -> None:
         super().__init__()
         self.config = {"resolution": resolution, "channels": channels, "width": width}
         self.config |= {"max_width": max_width, "clamp": clamp}
+        if deviation_group != 4:
+            self.config["deviation_group"] = deviation_group
         known = self.describe_classes(classes, class_counts)
         if known:
             self.config["mapping_layers"] = mapping_layers
@@ -274,7 +283,7 @@ class Discriminator(Network):
         for size in sorted(at, reverse=True)[:-1]:
             reads = channels if size == longer(resolution) else None
             self.blocks[f"b{size}"] = DownBlock(reads, at[size], at[size // 2], residual)
-        self.blocks["b4"] = Head(at[4], base_of(resolution), known, mapping_layers)
+        self.blocks["b4"] = Head(at[4], base_of(resolution), known, mapping_layers, deviation_group)
         set_clamp(self, clamp)
 
     def forward(self, x: Tensor, parts: int = 1, labels: Tensor | None = None) -> Tensor:
@@ -286,7 +295,7 @@ class Discriminator(Network):
 
 
 def set_clamp(network: nn.Module, clamp: float | None) -> None:
-    """Limits activations to +-`clamp`, as networks trained in half precision were."""
+    """Limits activations to +-`clamp`, as networks trained in half precision were; what D's shortcuts carry is not limited."""
     for module in network.modules():
         if isinstance(module, Conv | StyledConv | ToImage):
             module.clamp = clamp

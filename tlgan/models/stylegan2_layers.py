@@ -80,8 +80,7 @@ class Conv(nn.Module):
             y = F.conv2d(fir.blur(x, 2, 2), weight, bias, stride=2)
         if self.bias is not None:
             return leaky(y, gain, self.clamp)
-        y = y * gain
-        return y if self.clamp is None else y.clamp(-self.clamp * gain, self.clamp * gain)
+        return y * gain
 
 
 class StyledConv(nn.Module):
@@ -133,14 +132,14 @@ class ToImage(nn.Module):
         return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
 
 
-def minibatch_deviation(x: Tensor, parts: int, *, strided: bool, group: int = 4) -> Tensor:
-    """`x` with one channel more: the mean standard deviation within groups of `group` images (Karras et al. 2018).
+def minibatch_deviation(x: Tensor, parts: int, *, strided: bool, group: int | None = 4) -> Tensor:
+    """`x` with one channel more: the mean standard deviation within groups of `group` images, None: all (Karras et al. 2018).
 
     Groups are taken within each of `parts` equal parts of the batch: `strided` as the authors do, or of neighbours, which
     stay together however a batch is spread over workers.
     """
     size = len(x) // parts
-    group = max(g for g in range(1, min(group, size) + 1) if size % g == 0)
+    group = max(g for g in range(1, min(group or size, size) + 1) if size % g == 0)
     shape = (group, size // group) if strided else (size // group, group)
     axis = 1 if strided else 2
     grouped = x.reshape(parts, *shape, *x.shape[1:])

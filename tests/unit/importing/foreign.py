@@ -78,10 +78,14 @@ def official(network: Generator | Discriminator, clamp: float | None = None) -> 
     for path, module in list(root.named_modules()):
         if re.search(r"(conv\d?|skip|fromrgb)$", path):
             module.register_buffer("resample_filter", FILTER.clone())
-            module.conv_clamp = clamp
+            module.conv_clamp = None if path.endswith("skip") else clamp
+            module.activation = "linear" if path.endswith("skip") else "lrelu"
         if re.search(r"mapping\.fc\d+$", path):
             module.weight_gain = 0.01 / np.sqrt(module.weight.shape[1])
             module.bias_gain = 0.01
+    if network.role == "D":
+        root.b4.mbstd = Node()
+        root.b4.mbstd.group_size, root.b4.mbstd.num_channels = network.config.get("deviation_group", 4), 1
     return root
 
 

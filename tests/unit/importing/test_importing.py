@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import pickle
+import struct
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from jobs.cli import main
 from tlgan.artifact import load_network
 from tlgan.errors import IntegrityError, NotFound
 from tlgan.importing import KNOWN, read_networks, recipe_for
+from tlgan.importing.pickles import _reconstruct, read_checkpoint
 from tlgan.models import seeded
 from tlgan.models.stylegan2 import Discriminator, Generator
 from tlgan.recipe import Recipe
@@ -121,6 +124,65 @@ def test_conditional_networks_and_their_plain_discriminator(theirs: None, tmp_pa
     assert recipe_for(networks["G_ema"])["model"]["conditional"] is True
 
 
+@pytest.mark.parametrize("group", [1, 2, 8, None])
+def test_groups_of_the_minibatch_deviation_are_taken_over(group: int | None, theirs: None, tmp_path: Path) -> None:
+    """The authors' presets have 4, 8 and 32, and networks of the TensorFlow version all of a batch."""
+    with seeded(5):
+        D = shaken(Discriminator(**SMALL, deviation_group=group))
+        G = shaken(Generator(**SMALL, latent_dim=6, style_dim=5, mapping_layers=1))
+    write_official(tmp_path / "net.pkl", D=D, G_ema=G)
+    found = read_networks(tmp_path / "net.pkl")[0]["D"]
+    assert found.config == D.config
+    x = torch.randn(8, 3, 32, 32)
+    four = Discriminator(**{**D.config, "deviation_group": 4})
+    four.load_state_dict(D.state_dict())
+    torch.testing.assert_close(found(x), D(x), rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(four.eval()(x), D(x), rtol=1e-4)
+
+
+def test_a_clamp_does_not_limit_shortcuts() -> None:
+    """In the authors' D only the convolutions with a bend are clamped; what a shortcut carries grows with its input."""
+    block = Discriminator(**SMALL, clamp=0.5).blocks["b32"]
+    x = torch.randn(2, 4, 32, 32)
+    assert block.skip(10 * x).abs().max() > 0.5
+    torch.testing.assert_close(block.skip(10 * x), 10 * block.skip(x))
+
+
+def test_files_are_known_by_what_is_in_them(pkl: Path, pt: Path, G: Generator, tmp_path: Path) -> None:
+    for path, name in ((pkl, "a.pt"), (pt, "b.pkl"), (pt, "c")):
+        read = read_networks(path.rename(tmp_path / name))[0]
+        torch.testing.assert_close(read["G_ema"].state_dict(), G.state_dict(), rtol=1e-5, atol=1e-5)
+        path = (tmp_path / name).rename(path)
+    torch.save(read_checkpoint(pt), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert read_networks(tmp_path / "old.pt")[1].format == "rosinality"
+
+
+BOMB = "from tlgan.importing.pickles import read_pickle; from pathlib import Path; import resource, sys;" + (
+    "resource.setrlimit(resource.RLIMIT_AS, (8 << 30,) * 2); read_pickle(Path(sys.argv[1]))"
+)
+
+
+def test_small_files_do_not_take_large_memory(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pkl"
+    path.write_bytes(
+        b"\x80\x02Nr" + struct.pack("<I", 2**32 - 1) + b"."
+    )  # the reader in C makes an array of that length
+    subprocess.run([sys.executable, "-c", BOMB, str(path)], check=True, capture_output=True)
+    repeated = torch.ones(1).expand(1 << 40)
+    path.write_bytes(pickle.dumps({"G_ema": repeated}))
+    with pytest.raises(IntegrityError, match="larger than what is stored of it"):
+        read_networks(path)
+
+
+def test_a_file_can_not_change_what_reads_it(tmp_path: Path) -> None:
+    before = _reconstruct.__defaults__, dict(vars(_reconstruct))
+    function = b"ctorch_utils.persistence\n_reconstruct_persistent_obj\n"
+    (tmp_path / "a.pkl").write_bytes(function + b"}(S'__defaults__'\n(I1\ntu" + b"b.")
+    with pytest.raises(IntegrityError):
+        read_networks(tmp_path / "a.pkl")
+    assert (_reconstruct.__defaults__, vars(_reconstruct)) == before
+
+
 class Trap:
     """Writes a file when it is unpickled by somebody who runs what he reads."""
 
@@ -150,9 +212,13 @@ def test_traps_are_refused_and_do_not_snap(where: str, suffix: str, G: Generator
     content: Any = {"alone": trap, "beside": {"G_ema": node, "x": trap}, "inside a storage": storage}.get(
         where, {"G_ema": node}
     )
-    (tmp_path / f"net.{suffix}").write_bytes(pickle.dumps(content))
-    with pytest.raises(IntegrityError, match=r"can't be read as networks"):
+    if suffix == "pt":
+        torch.save(content, tmp_path / "net.pt")
+    else:
+        (tmp_path / "net.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(IntegrityError, match=r"can't be read as networks") as error:
         read_networks(tmp_path / f"net.{suffix}")
+    assert "weights_only" not in str(error.value)  # torch would tell how to run what is in there
     assert not (tmp_path / "caught").exists()
 
 
@@ -163,6 +229,23 @@ def test_damaged_files_are_refused(pkl: Path, pt: Path) -> None:
             path.write_bytes(damaged)
             with pytest.raises(IntegrityError):
                 read_networks(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "hint"),
+    [
+        (b"<!DOCTYPE html><html>", "is a web page, no networks", "open it in a browser"),
+        (b"\x80\x02cdnnlib.tflib.network\nNetwork\n.", "it names dnnlib.tflib.network.Network", "legacy.py"),
+        (b"", "it is empty, cut off or damaged", "get the file from its authors again"),
+        (b"PK\x03\x04" + bytes(100), "it is empty, cut off or damaged", "get the file from its authors again"),
+    ],
+)
+def test_what_people_take_for_networks(content: bytes, message: str, hint: str, tmp_path: Path) -> None:
+    for name in ("a.pkl", "a.pt"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(IntegrityError, match=message) as error:
+            read_networks(tmp_path / name)
+        assert hint in (error.value.hint or "")
 
 
 def test_other_networks_are_refused_by_name(G: Generator, D: Discriminator, theirs: None, tmp_path: Path) -> None:
@@ -190,6 +273,23 @@ def test_other_networks_are_refused_by_name(G: Generator, D: Discriminator, thei
     node = official(G)
     node.synthesis.b16.conv1.bias = torch.nn.Parameter(torch.ones(3))
     refused(node, r"blocks.b16.conv1.bias has the shape \[3\]; expected \[8\]")
+    node = official(G)
+    node.synthesis.b16.conv1.activation = "relu"
+    refused(node, "synthesis.b16.conv1 has the activation 'relu'")
+    node = official(G, clamp=-1.0)
+    refused(node, "clamps activations at -1.0")
+    node = official(G)
+    put(node, "synthesis.b1048576.torgb.weight", torch.ones(3, 4, 1, 1))
+    refused(node, r"has levels of \[8, 16, 32, 1048576\] px")
+    node = official(G)
+    put(node, "synthesis.input.freqs", torch.ones(3, 2))
+    refused(node, "is a StyleGAN3")
+    node = official(G)
+    node.synthesis.b16.conv1.weight = torch.nn.Parameter(torch.ones(()))
+    refused(node, "can't be read|has the shape")
+    with seeded(6):
+        grey = Discriminator(**{**SMALL, "channels": 1})
+    refused(official(grey), "D reads images of 1 channels; G_ema draws 3", which="D")
     node = official(D)
     node.b4.out.bias = torch.nn.Parameter(torch.full((1,), float("nan")))
     refused(node, "no finite numbers", which="D")
