@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -102,7 +103,7 @@ def _reads(found: Diagnosis, store: Store) -> bool:
 
 def _directory(found: Diagnosis, store: DirectoryStore) -> None:
     there = next(path for path in (store.root, *store.root.parents) if path.exists())
-    write, free = os.access(there, os.W_OK | os.X_OK), shutil.disk_usage(there).free
+    write, free = _takes_files(there), shutil.disk_usage(there).free
     found.facts["rights"] = {"read": True, "write": write, "delete": write}
     found.facts["capabilities"] = vars(store.capabilities)
     found.facts["store"]["free_bytes"] = free
@@ -112,6 +113,15 @@ def _directory(found: Diagnosis, store: DirectoryStore) -> None:
         found.add("rights", f"read only: {there} can't be written", "note")
     found.add("server", "two people can move an alias at once: yes (by a lock file in the store)")
     _room(found, "store", f"{_gb(free)} free for the store", free)
+
+
+def _takes_files(folder: Path) -> bool:
+    """Tried, not asked: root may do anything by the book, and some file systems take no files all the same."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _server(found: Diagnosis, store: S3Store, fresh: bool) -> None:
@@ -169,7 +179,7 @@ def _clock(found: Diagnosis, store: Store) -> None:
 def _cache(found: Diagnosis) -> None:
     root = cache_root()
     there = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
-    write, free = os.access(there, os.W_OK | os.X_OK), shutil.disk_usage(there).free
+    write, free = _takes_files(there), shutil.disk_usage(there).free
     used = size_of(list(cached_items(root / "store")))
     facts = found.facts["cache"] = {"path": str(root), "bytes": used, "free_bytes": free, "writable": write}
     try:

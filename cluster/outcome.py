@@ -40,6 +40,8 @@ class Standing:
     def next_steps(self) -> list[str]:
         """Commands that a person would give now."""
         record, lost = self.record, self.gone or (self.silent or 0) > SILENT_SECONDS
+        if _missed_a_gate(record):
+            return [f"tlgan metrics {record.id}"]
         if record.state in ("failed", "stopped") or lost:
             look = [f"tlgan logs {record.id}"] if record.state != "stopped" and record.submission else []
             return [*look, f"tlgan resume {record.id}"]
@@ -76,10 +78,15 @@ def outcome_error(record: RunRecord) -> RunFailed | RunStopped | None:
     if record.state == "stopped":
         return RunStopped(f"run {record.id} was stopped: {reason}", hint=f"`tlgan resume {record.id}` goes on with it")
     failure = record.failure or {}
-    error = RunFailed(f"run {record.id} failed: {reason}", hint=failure.get("hint") or f"tlgan resume {record.id}")
-    if failure.get("code") == "gate_failed":
+    next_step = f"tlgan {'metrics' if _missed_a_gate(record) else 'resume'} {record.id}"
+    error = RunFailed(f"run {record.id} failed: {reason}", hint=failure.get("hint") or next_step)
+    if _missed_a_gate(record):
         error.exit_code, error.code = failure["exit_code"], failure["code"]
     return error
+
+
+def _missed_a_gate(record: RunRecord) -> bool:
+    return record.state == "failed" and (record.failure or {}).get("code") == "gate_failed"
 
 
 def wait_for(
@@ -98,9 +105,9 @@ def wait_for(
         if record.state in FINAL:
             return record
         now = time.monotonic()
-        if timeout is not None and now - begun >= timeout:
-            raise RunTimeout(f"run {run_id} is still {record.state} after {timeout:g} s", hint=f"tlgan show {run_id}")
         here = standing(runs.store, record)
+        if timeout is not None and now - begun >= timeout:
+            raise RunTimeout(f"run {run_id} is still {here.text} after {timeout:g} s", hint=f"tlgan show {run_id}")
         if here.gone:
             why = "its process is gone"
         elif here.silent is not None and here.silent < SILENT_SECONDS:

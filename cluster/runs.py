@@ -78,6 +78,11 @@ class RunRecord(BaseModel):
         return {key: getattr(self, key) for key in wanted}
 
     @property
+    def done_by(self) -> str:
+        """Id of the run that did what this one stands for; its own, unless it found its work done before."""
+        return str(self.facts.get("same_as", self.id))
+
+    @property
     def process_is_alive(self) -> bool | None:
         """Whether the process that drove the run still lives; None when it was on another machine."""
         if self.host != socket.gethostname():

@@ -107,13 +107,14 @@ def _check(document: Document, overrides: Sequence[str], scope: Scope = Scope())
 
 
 def _by_time(document: Document, overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Overrides that name another file to load come before the files are loaded, all others after."""
-    early = [text for text in overrides if _is_file(locate(document.value, text.partition("=")[0].strip()))]
+    """Overrides that name another file to load, or are for `set`, come before the files are loaded, all others after."""
+    early = [text for text in overrides if _comes_first(locate(document.value, text.partition("=")[0].strip()))]
     return early, [text for text in overrides if text not in early]
 
 
-def _is_file(path: Path) -> bool:
-    return path == ("base",) or (len(path) == 3 and path[0] == "stages" and path[2] == "run")
+def _comes_first(path: Path) -> bool:
+    names_file = path == ("base",) or (len(path) == 3 and path[0] == "stages" and path[2] == "run")
+    return names_file or (path[:1] == ("stages",) and path[2:3] == ("set",))
 
 
 def _expand(document: Document) -> list[Problem]:

@@ -10,7 +10,7 @@ from typing import Any
 class Trial:
     """`state`: pending, running, paused (it waits for others, in the store), succeeded, stopped (early) or failed.
 
-    `objective`: the best measured; `params`: the values that made it.
+    `nimg`: images seen. `objective`: the best measured, at `best_nimg`; `params`: the values that made it.
     """
 
     trial: str
@@ -19,3 +19,4 @@ class Trial:
     nimg: int = 0
     objective: float | None = None
     reason: str | None = None
+    best_nimg: int | None = None

@@ -211,4 +211,6 @@ def row_of(member: Member, activity: str | None) -> Trial:
         state = "paused" if member.measured else "pending"
     params = member.params_at(best.nimg) if best else member.params
     value = best.value if best else None
-    return Trial(member.name, params, state, last.nimg if last else 0, value, member.reason)
+    return Trial(
+        member.name, params, state, last.nimg if last else 0, value, member.reason, best.nimg if best else None
+    )

@@ -19,7 +19,7 @@ from typer.main import get_command, get_group
 import tlgan
 from jobs.output import Context, print_error
 from jobs.verbs import GROUPS, PANELS, VERBS
-from tlgan.errors import SpecError
+from tlgan.errors import BackendError, SpecError
 
 PROGRAM = "tlgan"
 COMPLETE_VARIABLE = "_TLGAN_COMPLETE"
@@ -147,6 +147,8 @@ def _build_group(prefix: str, text: str, panel: str | None = None) -> Any:
         if values.pop("_version", False):
             print(f"{PROGRAM} {tlgan.__version__}")
             raise typer.Exit
+        if values["_context"].invoked_subcommand is None:
+            raise SpecError("a verb is missing", hint=f"{PROGRAM} --help lists them")
         _take_options(values)
 
     parameters = _parameters() + ([] if prefix else [_VERSION])
@@ -218,6 +220,9 @@ def _usage(error: Exception) -> Exception:
         usage = SpecError(str(error.format_message()).replace("\n", " "), hint=f"{path} --help")
         usage.code = "usage"
         return usage
+    if isinstance(error, OSError) and error.filename is not None:  # a file that a person named
+        place = f"{error.filename}: {error.strerror or error}"
+        return BackendError(place, hint="check the path, its permissions and the free space")
     return error
 
 

@@ -155,7 +155,8 @@ def _adopt(plan: Plan, session: Session, cached: RunRecord, given: Given) -> Run
     """A submitted run that turned out to be done already: its record says so, with the same outputs."""
     record = _open(plan, session, given)
     done = {"state": "succeeded", "finished": now_utc(), "outputs": cached.outputs}
-    return session.runs.update(record.id, **done, facts={**cached.facts, "same_as": cached.id})
+    done["reason"] = f"unchanged: it was done before, by {cached.done_by}"
+    return session.runs.update(record.id, **done, facts={**cached.facts, "same_as": cached.done_by})
 
 
 def _open(plan: Plan, session: Session, given: Given | None = None) -> RunRecord:

@@ -1,6 +1,6 @@
 """S3 servers for tests, each started once in a session on free loopback ports and ended by its handle.
 
-moto_server, moto_tls_server        honours conditions; checks no signature and no MD5; in memory
+moto_server, moto_tls_server        honours conditions (see atomic_moto); checks no signature and no MD5; in memory
 rclone_server, rclone_tls_server    checks signatures and MD5, ignores conditions; tears what is read while written
 rgw_server, rgw_tls_server          Ceph's gateway, see `ceph.py`; skipped where it is not installed
 
@@ -141,7 +141,7 @@ def _wait_until_up(server: S3Server, process: subprocess.Popen[bytes] | None, lo
 @contextmanager
 def _moto(base: Path, tls: bool) -> Iterator[S3Server]:
     port = free_port()
-    command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, str(Path(__file__).with_name("atomic_moto.py")), "-H", "127.0.0.1", "-p", str(port)]
     if not tls:
         server = S3Server("moto", f"http://127.0.0.1:{port}")
     else:

@@ -131,6 +131,8 @@ class DirectoryStore:
                 with os.scandir(start) as found:
                     names = sorted(f"{entry.name}/" for entry in found if entry.is_dir(follow_symlinks=False))
             except (FileNotFoundError, NotADirectoryError):
+                if self.root.exists() and not self.root.is_dir():
+                    raise
                 return
             for name in names:
                 key = prefix + name

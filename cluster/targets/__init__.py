@@ -67,4 +67,9 @@ def _problem(path: str, error: Any, model: type[Target]) -> Problem:
         return Problem(
             f"unknown key; expected one of: {', '.join(own)}", path, hint=did_you_mean(error["loc"][-1], own)
         )
+    if error["type"] == "missing":
+        about = (
+            model.model_fields[str(error["loc"][-1])].description if error["loc"][-1] in model.model_fields else None
+        )
+        return Problem("required, but missing" + (f" ({about})" if about else ""), path)
     return Problem(error["msg"].removeprefix("Value error, "), path)

@@ -282,9 +282,12 @@ class _Desk:
             row["final"] = scores.get(row["trial"])
         best = best_of(scores, self.job.objective.direction)
         self.patiently(lambda: self.session.runs.put_json(self.run_id, "leaderboard.json", rows))
+        winner = self.board[best]
         for metric in finals[best]:
-            self.writer({"type": "metric", "nimg": self.board[best].nimg, **metric})
-        return self.board[best], finals[best]
+            self.writer(
+                {"type": "metric", "nimg": winner.nimg if winner.best_nimg is None else winner.best_nimg, **metric}
+            )
+        return winner, finals[best]
 
     def _measure(self, trial: Trial) -> list[dict[str, Any]]:
         from tlgan.artifact import load_generator, load_network

@@ -57,7 +57,7 @@ def resume(
         refuse_other_spec(record, job)
         _attached(ctx, record, job)
         return
-    tell(ctx, resume_run(record, job, artifacts, open_target(on) if on else None), [])
+    tell(ctx, resume_run(record, job, artifacts, open_target(on) if on else None), [], followed=follow)
     if follow:
         from jobs.verbs.follow import follow_to_end
 

@@ -106,6 +106,8 @@ def spec_of(data: str, options: list[str]) -> DataSpec:
 
 def opened(ctx: Context, spec: DataSpec, extractor: str) -> tuple[DataSpec, Any, Any]:
     """The spec with its artifact pinned, a function that prepares it at a resolution, and the extractor."""
+    from pydantic import ValidationError
+
     from cluster.task import dataset_of
     from jobs.pin import pin_artifact, pin_extractor
     from jobs.session import Session
@@ -113,7 +115,10 @@ def opened(ctx: Context, spec: DataSpec, extractor: str) -> tuple[DataSpec, Any,
     from tlgan.recipe import EvaluationSpec
 
     artifacts = ctx.open_store()
-    EvaluationSpec(extractor=extractor)
+    try:
+        EvaluationSpec(extractor=extractor)
+    except ValidationError as error:
+        raise SpecError(f'--extractor "{extractor}": {error.errors()[0]["msg"]}') from None
     with Session(artifacts) as session:
         if spec.artifact is not None:
             manifest, _ = pin_artifact(session, spec.artifact, "DATA", "dataset")

@@ -40,7 +40,7 @@ def write_report(ctx: Context, run: str, file: Path | None = None) -> Path:
     from tlgan.report import render
 
     artifacts = ctx.open_store()
-    run_id = Runs(artifacts.store).get(run).id
+    run_id = Runs(artifacts.store).get(run).done_by
     dest = (file or Path(f"{run_id}.html")).expanduser().absolute()
     if dest.is_dir():
         raise Conflict(f"{dest} is a folder; expected a file to write", hint=f"name it {dest / f'{run_id}.html'}")

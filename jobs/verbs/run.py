@@ -13,8 +13,9 @@ import typer
 
 from jobs.options import SetOption
 from jobs.output import Context, table
+from tlgan.errors import NotFound, SpecError
 
-FULL = 50_000
+QUICK, FULL = 2_000, 50_000
 RERUN = "Run again what was done before with the same recipe and inputs."
 
 
@@ -44,7 +45,10 @@ def evaluate(
     metrics: Annotated[
         str, typer.Option("--metrics", "-m", help="Separated by commas, or all.")
     ] = "fid,kid,precision,recall",
-    samples: Annotated[int, typer.Option("--samples", min=16, help="Generated images; 2000 to 10000: quick.")] = 2000,
+    samples: Annotated[
+        int | None,
+        typer.Option("--samples", min=16, help=f"Generated images; 2000 to 10000: quick.  [default: {QUICK}]"),
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="50000 generated images, as published numbers have it.")] = False,
     set: SetOption = None,
 ) -> None:
@@ -55,8 +59,10 @@ def evaluate(
 
     name = ArtifactRef.parse(ref).name
     spec = {"kind": "evaluate", "name": f"{name}-eval", "target": {"artifact": ref}, "data": _data_of(data)}
+    if full and samples is not None:
+        raise SpecError(f"expected --samples or --full; received both (--full is --samples {FULL})")
     names = list(METRICS) if metrics == "all" else metrics.split(",")
-    job = parse_job({**spec, "metrics": names, "samples": FULL if full else samples}, set or [])
+    job = parse_job({**spec, "metrics": names, "samples": FULL if full else samples or QUICK}, set or [])
     record = run_attached(ctx, job)
     from cluster.runs import Runs
 
@@ -71,6 +77,10 @@ def _data_of(text: str) -> dict[str, str]:
 
     if Path(text).is_dir():
         return {"source": "folder", "path": text}
+    if text.startswith((".", "/", "~")) or text.endswith("/"):
+        raise NotFound(
+            f"there is no folder {text}", hint="--data takes a folder, a source, or a dataset artifact name:alias"
+        )
     if text.partition(":")[0] in SOURCES:
         return {"source": text}
     return {"artifact": text}

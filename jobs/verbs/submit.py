@@ -37,15 +37,15 @@ def submit(
 
     artifacts = ctx.open_store()
     submitted = start(job, artifacts, open_target(on), fresh=fresh)
-    tell(ctx, submitted, _others(artifacts, submitted.record))
+    tell(ctx, submitted, _others(artifacts, submitted.record), followed=follow and submitted.started)
     if follow and submitted.started:
         from jobs.verbs.follow import follow_to_end
 
         follow_to_end(ctx, submitted.record.id)
 
 
-def tell(ctx: Context, submitted: Submitted, others: list[str]) -> None:
-    """The run's id on stdout, the rest on stderr; under --json everything as one object."""
+def tell(ctx: Context, submitted: Submitted, others: list[str], followed: bool = False) -> None:
+    """The run's id on stdout, the rest on stderr; under --json everything as one object, in one line if others follow."""
     from cluster.outcome import standing
     from cluster.pinning import local_paths
 
@@ -53,8 +53,10 @@ def tell(ctx: Context, submitted: Submitted, others: list[str]) -> None:
     told = record.submission or {}
     steps = standing(ctx.open_store().store, record).next_steps if submitted.started else _commands(record)
     target = told.get("target", {}).get("name")
-    more = {"started": submitted.started, "resumes": submitted.resumes, "target": target, "code": told.get("code")}
-    ctx.emit({**record.summary(), "inputs": record.inputs, **more, "next": steps}, record.id)
+    more = {"submitted": submitted.started, "resumes": submitted.resumes, "target": target, "code": told.get("code")}
+    (ctx.emit_line if followed else ctx.emit)(
+        {**record.summary(), "inputs": record.inputs, **more, "next": steps}, record.id
+    )
     if ctx.json:
         return
     if not submitted.started:

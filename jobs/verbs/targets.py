@@ -9,12 +9,13 @@ import typer
 
 from jobs.options import OnOption, SetOption
 from jobs.output import Context, table
+from tlgan.errors import SpecError
 
 
 def ls(ctx: Context) -> None:
     """List the targets of tlgan.yaml, and local, which is always there. The one that holds without --on is marked."""
     from cluster.config import read_settings
-    from cluster.targets import known_targets
+    from cluster.targets import known_targets, make_target
 
     default = read_settings()["target"].value
     known = known_targets()
@@ -29,6 +30,11 @@ def ls(ctx: Context) -> None:
         for row in rows
     ]
     ctx.emit(rows, table(shown, ["", "TARGET", "KIND", "WHERE"]))
+    for name, settings in known.items():
+        try:
+            make_target(name, settings)
+        except SpecError as error:
+            ctx.say(f"warning: {error.message}")
 
 
 def check(

@@ -34,7 +34,9 @@ def ls(
     if watch:
         return _watch(ctx, runs)
     records = runs.list()
-    ctx.emit([r.summary() for r in records], _listing(runs, records))
+    ctx.emit([r.summary() for r in records], _listing(runs, records) if records else "")
+    if not records:
+        ctx.say(f"no runs in {runs.store.url} yet")
     return None
 
 
@@ -100,9 +102,11 @@ def _place(record: RunRecord) -> str:
 def metrics(ctx: Context, run: RunArgument) -> None:
     """Print the metrics a run took: nimg, name, value."""
     runs = _runs(ctx)
-    rows = runs.metrics(runs.get(run).id)
+    rows = runs.metrics(runs.get(run).done_by)
     text = table([[str(r["nimg"]), r["name"], f"{r['value']:.6g}"] for r in rows], ["NIMG", "METRIC", "VALUE"])
-    ctx.emit(rows, text if rows else "no metrics")
+    ctx.emit(rows, text if rows else "")
+    if not rows:
+        ctx.say(f"no metrics of {run} yet")
 
 
 def events(
@@ -139,7 +143,7 @@ def grid(
     from tlgan.errors import NotFound
 
     runs = _runs(ctx)
-    run_id = runs.get(run).id
+    run_id = runs.get(run).done_by
     grids = runs.grids(run_id)
     if not grids:
         raise NotFound(f"run {run_id} has no sample grid")

@@ -213,4 +213,6 @@ def refused(path: Path, error: Exception) -> IntegrityError:
         text = "it is damaged, or holds more than tensors and plain values"
     elif isinstance(error, EOFError | OSError) or "archive" in text:
         text = "it is empty, cut off or damaged"
+    elif isinstance(error, KeyError):
+        text = "it is no pickle"
     return IntegrityError(f"{path} can't be read as networks: {' '.join(text.split())[:300]}", hint=hint)

@@ -140,6 +140,7 @@ def test_a_sweep_publishes_its_best_and_survives_failing_trials(
     rows = session.runs.get_json(record.id, "leaderboard.json")
     assert [row["state"] == "failed" for row in rows] == [False, False, True, True]
     assert rows[0]["objective"] <= rows[1]["objective"]
+    assert all(row["best_nimg"] <= row["nimg"] for row in rows if row["objective"] is not None)
     assert all("diverged" in row["reason"] for row in rows[2:])
     assert best.facts["trial"] == rows[0]["trial"]
     assert best.facts["params"] == rows[0]["params"]

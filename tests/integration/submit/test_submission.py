@@ -21,6 +21,7 @@ from cluster.runs import Runs
 from cluster.specfile import parse_job
 from cluster.store import ArtifactStore
 from cluster.submission import submit
+from jobs.cli import main
 from jobs.execute import Given, execute
 from jobs.session import Session
 from tlgan.errors import BackendError, Conflict, Infeasible, IntegrityError, NotFound, RunStopped
@@ -195,7 +196,25 @@ def test_states_and_next_steps(artifacts: ArtifactStore, stub: Any, job: Job) ->
     error = outcome_error(failed)
     assert error is not None
     assert (error.exit_code, error.message) == (7, f"run {record.id} failed: kid was too large")
+    assert (
+        standing(runs.store, failed).next_steps == [error.hint] == [f"tlgan metrics {record.id}"]
+    )  # it would fail again
+    failed = runs.update(record.id, failure={"code": "internal", "exit_code": 1})
     assert standing(runs.store, failed).next_steps == [f"tlgan logs {record.id}", f"tlgan resume {record.id}"]
+
+
+def test_a_submitted_run_that_was_done_before_shows_what_that_one_did(
+    artifacts: ArtifactStore, stub: Any, job: Job, workdir: Path
+) -> None:
+    with Session(artifacts) as session:
+        first = execute(job(), session)
+        record = submit(job(), artifacts, stub).record
+        again = execute(job(), session, Given(record.id, (record.submission or {})["id"]))
+    assert again.id == record.id != first.id
+    assert (again.state, again.reason) == ("succeeded", f"unchanged: it was done before, by {first.id}")
+    assert first.done_by == again.done_by == first.id
+    assert main(["grid", again.id, "--store", artifacts.url]) == 0
+    assert Path(f"{first.id}.png").is_file()
 
 
 @pytest.fixture

@@ -180,6 +180,33 @@ def test_validate(run: Run, workdir: Path) -> None:
     assert run("validate", "bad.yaml", "-s", "train.kimg=1", "--set", "name=q")[2] == "1 spec valid: pretrain q\n"
 
 
+def test_options_alone_are_no_command(run: Run) -> None:
+    for options in (["--json"], ["-q"], ["--store", "x"]):
+        assert run(*options)[0] == 2
+    assert "a verb is missing" in run("-v")[2]
+
+
+def test_a_file_that_can_not_be_written_is_named() -> None:
+    error = cli._usage(IsADirectoryError(21, "Is a directory", "here"))
+    assert (error.exit_code, str(error.message)) == (5, "here: Is a directory")
+
+
+def test_a_store_that_is_a_file_is_no_empty_store(run: Run, workdir: Path) -> None:
+    Path("spec.yaml").write_text("a: 1")
+    assert run("ls", "--store", "spec.yaml")[0] == 5
+    code, out, err = run("ls", "--store", "new")
+    assert (code, out) == (0, "")
+    assert "no runs in file:" in err
+    assert json.loads(run("ls", "--store", "new", "--json")[1]) == []
+
+
+def test_evaluate_says_what_is_wrong_with_its_options(run: Run) -> None:
+    code, _, err = run("evaluate", "a:latest", "--data", "./nix")
+    assert (code, "there is no folder ./nix" in err) == (3, True)
+    code, _, err = run("evaluate", "a:latest", "--data", "digits", "--full", "--samples", "64")
+    assert (code, "expected --samples or --full; received both" in err) == (2, True)
+
+
 def test_init_writes_specs_that_are_valid_and_never_overwrites(run: Run, workdir: Path) -> None:
     code, out, err = run("init")
     assert (code, out.split()) == (0, ["pretrain.yaml", "tlgan.yaml"])
@@ -286,3 +313,12 @@ def test_emit_of_models_and_dataclasses() -> None:
     assert plain[1]["message"] == "m"
     assert plain[2] == {"s": [1], "2": None}
     assert table([["a", "bc"], ["def", "g"]], ["x", "y"]) == "x    y\na    bc\ndef  g"
+
+
+def test_target_ls_warns_of_settings_with_mistakes(run: Run, workdir: Path) -> None:
+    Path("tlgan.yaml").write_text("targets: {lab: {kind: ray, adress: x}, old: {kind: rya}}")
+    code, out, err = run("target", "ls")
+    assert (code, "lab" in out, "old" in out) == (0, True, True)
+    assert "targets.lab.address: required, but missing (of the head's dashboard, as in http://10.0.0.1:8265)" in err
+    assert "targets.old.kind: expected one of: local, ray, kuberay; received rya" in err
+    assert "targets.lab.adress: unknown key" in run("target", "check", "lab")[2]

@@ -81,6 +81,16 @@ CASES = [
 ]  # fmt: skip
 
 
+def test_overrides_of_set_are_applied_and_checked(specs: Path, mistakes: Mistakes) -> None:
+    Path("p.yaml").write_text(stages(BASE, TUNE))
+    for override in ("stages.base.set.train.kimg=3", "stages.base.set={train.kimg: 3}"):
+        job = load_spec("p.yaml", [override])
+        assert isinstance(job, PipelineJob)
+        assert job.stages["base"].run.train.kimg == 3
+    (problem,) = mistakes(stages(BASE, TUNE), "stages.base.set={train.kmig: 3}")
+    assert 'unknown key "kmig" (did you mean "kimg"?)' in problem
+
+
 @pytest.mark.parametrize(("lines", "where", "message"), CASES, ids=[message for *_, message in CASES])
 def test_mistakes(specs: Path, mistakes: Mistakes, lines: list[str], where: str, message: str) -> None:
     Path("two.yaml").write_text("a: 1\n---\nb: 1")
