@@ -41,7 +41,7 @@ def recommend(
     extractor. Method and freeze depths come from
     past runs in the store, if some compare several. The transfer matrix shows the best result of every source on every target.
     """
-    check_options(by, metric, write)
+    check_options(by, metric, extractor, write)
     spec = spec_of(data, overrides or [])
     from cluster.past import manifests, matrix, results
     from cluster.recommending import rank, startable
@@ -74,15 +74,22 @@ def recommend(
     ctx.emit({**_plain(shown), **path}, lambda: page(starts, advice, rows, by, metric, write))
 
 
-def check_options(by: str, metric: str, write: Path | None) -> None:
+def check_options(by: str, metric: str, extractor: str, write: Path | None) -> None:
     """Raises `SpecError` or `Conflict` before any work."""
+    from pydantic import ValidationError
+
     from cluster.recommending import ORDERS
+    from tlgan.recipe import EvaluationSpec
     from tlgan.registry import METRICS
 
     if by not in ORDERS:
         expected = f'unknown order "{by}"; expected one of: {", ".join(ORDERS)}'
         raise SpecError(expected, hint=did_you_mean(by, ORDERS))
     METRICS.check(metric)
+    try:
+        EvaluationSpec(extractor=extractor)
+    except ValidationError as error:
+        raise SpecError(f'--extractor "{extractor}": {error.errors()[0]["msg"]}') from None
     if write is not None and write.exists():
         raise Conflict(f"{write} exists; nothing was written", hint="choose another file")
 
@@ -106,19 +113,12 @@ def spec_of(data: str, options: list[str]) -> DataSpec:
 
 def opened(ctx: Context, spec: DataSpec, extractor: str) -> tuple[DataSpec, Any, Any]:
     """The spec with its artifact pinned, a function that prepares it at a resolution, and the extractor."""
-    from pydantic import ValidationError
-
     from cluster.task import dataset_of
     from jobs.pin import pin_artifact, pin_extractor
     from jobs.session import Session
     from tlgan.metrics.extractors import open_extractor
-    from tlgan.recipe import EvaluationSpec
 
     artifacts = ctx.open_store()
-    try:
-        EvaluationSpec(extractor=extractor)
-    except ValidationError as error:
-        raise SpecError(f'--extractor "{extractor}": {error.errors()[0]["msg"]}') from None
     with Session(artifacts) as session:
         if spec.artifact is not None:
             manifest, _ = pin_artifact(session, spec.artifact, "DATA", "dataset")

@@ -144,6 +144,8 @@ def test_a_sweep_publishes_its_best_and_survives_failing_trials(
     assert all("diverged" in row["reason"] for row in rows[2:])
     assert best.facts["trial"] == rows[0]["trial"]
     assert best.facts["params"] == rows[0]["params"]
+    finals = [event for event in session.runs.events(record.id) if event["type"] == "metric"]
+    assert {event["nimg"] for event in finals} == {rows[0]["best_nimg"]}, "of the networks that are published"
     kid = next(m for m in best.metrics if m["name"] == "kid")
     assert kid["protocol"]["samples_fake"] == 128, "the winner is measured again with more samples"
     for row in rows[:2]:

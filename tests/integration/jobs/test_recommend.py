@@ -159,6 +159,7 @@ def test_a_model_that_is_too_large_for_the_images_comes_last(
         (("digts",), 2, 'did you mean "digits"?'),
         (("digits", "--by", "frechat"), 2, 'did you mean "frechet"?'),
         (("digits", "--metric", "kit"), 2, 'did you mean "kid"?'),
+        (("digits", "--extractor", "foo"), 2, '--extractor "foo": '),
         (("./absent",), 3, "there is no folder"),
         (("a:b", "-s", "limit=3"), 2, "as it is"),
     ],

@@ -48,6 +48,11 @@ def page(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+def test_a_folder_that_takes_no_files_is_told_though_the_rights_allow_them(ask: Ask) -> None:
+    assert ask("doctor", "--store", "file:///proc/nix", code=0)["rights"]["write"] is False
+
+
 def test_a_directory(ask: Ask, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"file://{tmp_path}/store"
     found = ask("doctor", "--store", url)

@@ -23,7 +23,9 @@ from cluster.store import ArtifactStore
 from cluster.submission import submit
 from jobs.cli import main
 from jobs.execute import Given, execute
+from jobs.output import Context
 from jobs.session import Session
+from jobs.verbs.submit import tell
 from tlgan.errors import BackendError, Conflict, Infeasible, IntegrityError, NotFound, RunStopped
 
 Job = Callable[..., Any]
@@ -73,6 +75,16 @@ def test_aliases_become_digests_once(artifacts: ArtifactStore, stub: Any, tmp_pa
     assert submit(child, artifacts, stub).record.id != before.id, "another parent makes another run"
     with pytest.raises(NotFound, match="parnet"):
         submit(parse_job({**child.to_dict(), "init_from": {"artifact": "parnet:latest"}}), artifacts, stub)
+
+
+def test_what_is_told_of_a_submission_hides_nothing_of_the_record(
+    artifacts: ArtifactStore, stub: Any, job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submitted = submit(job(), artifacts, stub)
+    tell(Context(json=True, store=artifacts.url), submitted, [], followed=True)
+    (line,) = capsys.readouterr().out.splitlines()  # the first of a stream
+    told = json.loads(line)
+    assert (told["submitted"], told["started"]) == (True, submitted.record.started)
 
 
 def test_what_an_earlier_stage_publishes_stays_an_alias(

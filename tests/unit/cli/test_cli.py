@@ -186,6 +186,10 @@ def test_options_alone_are_no_command(run: Run) -> None:
     assert "a verb is missing" in run("-v")[2]
 
 
+def test_help_shows_what_stands_in_brackets(run: Run) -> None:
+    assert "pip install 'tlgan[onnx]'" in run("export-onnx", "--help")[1]
+
+
 def test_a_file_that_can_not_be_written_is_named() -> None:
     error = cli._usage(IsADirectoryError(21, "Is a directory", "here"))
     assert (error.exit_code, str(error.message)) == (5, "here: Is a directory")

@@ -9,6 +9,7 @@ from cluster.search.member import Decision, Measured, Member, ordinal
 from cluster.search.population import Population, step
 from cluster.search.rules import Asha, Hyperband, Median, Rule
 from cluster.space import Space
+from cluster.tuner import row_of
 
 
 def members(rule: Rule, curves: list[list[float]], total: int = 100_000) -> list[Member]:
@@ -130,3 +131,9 @@ def test_the_last_copy_the_first() -> None:
 )
 def test_ordinals(number: int, word: str) -> None:
     assert ordinal(number) == word
+
+
+def test_a_trial_is_shown_with_the_images_of_its_best() -> None:
+    measured = [Measured(128, 0, 0.5, 0.5), Measured(320, None, 0.9, 0.9)]
+    row = row_of(Member(0, "000", {}, 320, (128,), measured, state="succeeded"), None)
+    assert (row.nimg, row.objective, row.best_nimg) == (320, 0.5, 128)
