@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cluster.inputs import dataset_of
 from cluster.ray_session import RaySession
 from cluster.runs import Runs
 from cluster.sections import ResourcesSpec
 from cluster.stopping import stop_key, stop_signal
 from cluster.store import ArtifactStore, Store, open_store
-from cluster.task import dataset_of
 from cluster.trainer import cause_of
 from cluster.waiting import away_from_main
 from tlgan.errors import RunFailed, RunStopped

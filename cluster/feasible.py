@@ -14,6 +14,7 @@ from cluster.sections import worker_range
 from tlgan import methods, registry, shapes
 from tlgan.errors import SpecError, did_you_mean
 from tlgan.naming import ArtifactRef
+from tlgan.recipe import unmeasurable
 
 Finding = tuple[str, str, str | None]
 """Dotted path inside the job, message, hint."""
@@ -78,6 +79,7 @@ def findings(view: View, scope: Scope) -> Iterator[Finding]:
     yield from _networks(view, scope)
     yield from _gates(view)
     yield from _measurable(view)
+    yield from _sharded(view)
     yield from _search(view)
 
 
@@ -279,6 +281,15 @@ def _measurable(view: View) -> Iterator[Finding]:
         if own and facts.get("weights") and {"path.lengths", "diversity.pairs"} & set(inputs):
             hint = f"write {at}perceptual: lpips:/path/to/the/folder, or use extractor: embedded"
             yield f"metrics.{number}", f"{name} gives no distances for {metric}", hint
+
+
+def _sharded(view: View) -> Iterator[Finding]:
+    metrics = view.get("metrics")
+    if not _has(view, "evaluation") or view.get("data.sharded") is not True or not isinstance(metrics, list):
+        return
+    named = [*metrics, view.written("checkpoint.best")]
+    if reason := unmeasurable([m for m in named if m in registry.METRICS], bool(view.raw("evaluation.data"))):
+        yield "data.sharded", reason, None
 
 
 def _search(view: View) -> Iterator[Finding]:

@@ -43,6 +43,7 @@ from tlgan.recipe import (
     TrainSpec,
     TransferSpec,
     check_metrics,
+    whole_only,
 )
 
 __all__ = [
@@ -191,6 +192,8 @@ class ClassifierJob(TrainingJob):
     model: ClassifierModelSpec = ClassifierModelSpec()
     train: ClassifierTrainSpec = ClassifierTrainSpec()
 
+    _whole = field_validator("data")(whole_only)
+
     def recipe(self) -> ClassifierRecipe:
         return ClassifierRecipe(data=self.data, model=self.model, train=self.train)
 
@@ -240,6 +243,7 @@ class EvaluateJob(Job):
     resources: ResourcesSpec = ResourcesSpec()
 
     _metrics = field_validator("metrics")(check_metrics)
+    _whole = field_validator("data", "training")(whole_only)
 
     @field_validator("extractor")
     @classmethod

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from cluster.inputs import dataset_of
 from cluster.past import PastResult
 from cluster.statistics import of_artifact, of_dataset, stored
 from cluster.store import ArtifactStore
-from cluster.task import dataset_of
 from tlgan.errors import DataError, NotFound, TlganError
 from tlgan.manifest import Manifest
 from tlgan.metrics.statistics import DISTANCES, FeatureStatistics

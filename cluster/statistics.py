@@ -76,7 +76,7 @@ def at_publication(
     artifacts: ArtifactStore,
     extractor: str,
     classifier: str | None,
-    dataset: Dataset,
+    dataset: Dataset | None,
     G: Any = None,
     entries: Iterable[FileEntry] = (),
 ) -> None:
@@ -91,7 +91,8 @@ def at_publication(
         path = artifacts.pull(classifier) if classifier else None
         device = "cpu" if G is None else next(G.parameters()).device
         features = open_extractor(extractor, artifact_path=path, artifact_ref=classifier, device=device)
-        of_dataset(artifacts.store, dataset, features)
+        if dataset is not None:
+            of_dataset(artifacts.store, dataset, features)
         if G is not None:
             of_generator(artifacts.store, entries, G, features)
     except TlganError as error:

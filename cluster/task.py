@@ -10,7 +10,7 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ from cluster.checkpoints import Checkpoints
 from cluster.drafts import get_draft, keep_draft, pin_name, put_draft
 from cluster.events import EventWriter
 from cluster.fence import Fence
+from cluster.inputs import dataset_of, images_of
 from cluster.patience import PATIENCE, patiently
 from cluster.sections import GuardsSpec
 from cluster.store import ArtifactStore, Store, open_store
 from tlgan.manifest import FileEntry
-from tlgan.recipe import DataSpec, Recipe
-from tlgan.shapes import Resolution
+from tlgan.recipe import Recipe
 
 log = logging.getLogger("tlgan.task")
 Event = dict[str, Any]
@@ -101,7 +101,7 @@ def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
     checkpoints = Checkpoints(artifacts.store, task.run, task.keep, task.attempt, fence)
 
     def fetch() -> tuple[Any, Path | None]:
-        dataset = dataset_of(recipe.data, recipe.model.resolution, artifacts, recipe.model.channels)
+        dataset = images_of(recipe, artifacts, world)
         return dataset, artifacts.pull(task.parent) if task.parent else None
 
     dataset, parent = patiently(fetch, "what the training starts from", task.patience)
@@ -136,7 +136,7 @@ def run_gan(task: GanTask, hooks: TaskHooks | None = None) -> bool:
                     artifacts,
                     recipe.evaluation.extractor,
                     task.extractor_ref,
-                    dataset,
+                    None if recipe.data.sharded else dataset,
                     result.networks["G_ema"],
                     desk.entries,
                 )
@@ -183,23 +183,6 @@ def fetch_start(task: GanTask, store: Store, world: Any) -> Path:
     return root / f"ckpt-{nimg:012d}"
 
 
-def dataset_of(
-    spec: DataSpec,
-    resolution: Resolution,
-    artifacts: ArtifactStore,
-    channels: int | None = None,
-    here: Mapping[str | None, Path] | None = None,
-) -> Any:
-    """The prepared dataset of a pinned `spec`; a dataset artifact is pulled through the node's cache.
-
-    `here`: artifacts that are on this node already.
-    """
-    from tlgan.data.dataset import prepare
-
-    path = (here or {}).get(spec.artifact) or (artifacts.pull(spec.artifact) if spec.artifact else None)
-    return prepare(spec, resolution=resolution, channels=channels, artifact_path=path)
-
-
 def schedule_of(task: GanTask, recipe: Recipe) -> Any:
     from tlgan.train import Schedule
 
@@ -232,7 +215,8 @@ def evaluator_of(task: GanTask, recipe: Recipe, artifacts: ArtifactStore) -> Cal
 
     spec, owners = recipe.evaluation, owners_of(recipe.metrics)
     loaded: dict[str, Any] = {}
-    wanted = {task.extractor_ref, (spec.data or recipe.data).artifact, recipe.data.artifact} - {None}
+    training = recipe.data.artifact if "training" in owners else None
+    wanted = {task.extractor_ref, (spec.data or recipe.data).artifact, training} - {None}
 
     def fetch() -> dict[str | None, Path]:
         return {ref: artifacts.pull(ref) for ref in wanted if ref}

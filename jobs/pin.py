@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.code import code_digest
+from cluster.inputs import dataset_of, shards_of
 from cluster.job import ArtifactInput, ClassifierJob, Job, TrainingJob
-from cluster.task import dataset_of
 from jobs.session import Session
 from tlgan.canonical import digest_of
 from tlgan.errors import NotFound, SpecError
@@ -69,10 +69,15 @@ def pin_artifact(session: Session, wanted: ArtifactInput | str, role: str, kind:
 def pin_data(
     session: Session, spec: DataSpec, role: str, resolution: Resolution, channels: int | None
 ) -> tuple[DataSpec, Any, Parent]:
-    """The spec with its artifact pinned, the prepared dataset, and the parent entry that names it."""
+    """The spec with its artifact pinned, the prepared dataset (of a sharded one, what is known of it), and the parent entry
+    that names it."""
     if spec.artifact is not None:
         manifest, parent = pin_artifact(session, spec.artifact, role, "dataset")
         spec = spec.model_copy(update={"artifact": manifest.ref})
+        if spec.sharded:
+            from tlgan.data.sharded import Share
+
+            return spec, Share(shards_of(spec, resolution, channels, session.artifacts)[1]), parent
         dataset = dataset_of(spec, resolution, session.artifacts, channels)
         return spec, dataset, parent
     labels = spec.labels

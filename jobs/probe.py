@@ -30,8 +30,9 @@ def probe(told: dict[str, Any]) -> dict[str, Any]:
     begun = time.monotonic()
     import torch
 
+    from cluster.inputs import images_of
     from cluster.store import ArtifactStore
-    from cluster.task import GanTask, dataset_of, evaluator_of
+    from cluster.task import GanTask, evaluator_of
     from tlgan.distributed import World
     from tlgan.recipe import Recipe
     from tlgan.train import Hooks, Schedule, train
@@ -49,7 +50,7 @@ def probe(told: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="tlgan-probe-") as folder:
         train(
             short,
-            dataset_of(recipe.data, recipe.model.resolution, artifacts, recipe.model.channels),
+            images_of(recipe, artifacts, world),
             Schedule(total=(WARM_UP + STEPS) * per_step, tick_every=per_step),
             Path(folder),
             parent=artifacts.pull(task.parent) if task.parent else None,

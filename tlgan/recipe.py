@@ -5,91 +5,50 @@ A `Recipe` says nothing about where it runs (see `cluster.job`). Two equal diges
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from tlgan import methods, registry, shapes
 from tlgan.canonical import digest_of
-
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
-_Side = Annotated[int, Field(ge=shapes.SMALLEST, le=shapes.LARGEST)]
-Resolution = Annotated[_Side | Annotated[list[_Side], Field(min_length=2, max_length=2)], BeforeValidator(shapes.check)]
-Channels = Literal[1, 2, 3, 4]
-MAX_SEED = 2**63 - 1
-
-
-class Section(BaseModel):
-    """Base of every part of a spec: immutable, unknown keys refused, no silent conversion of text into numbers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
-
-
-def _table_check(table: registry.Table, name: str) -> str:
-    try:
-        return table.check(name)
-    except ValueError as error:
-        raise ValueError(str(error)) from None
-
-
-_SECRET_IN_URL = re.compile(
-    r"://[^/@]*:[^@]*@|://[^/]*@|[?&#][\w-]*(sig|token|key|credential|secret)[\w-]*=", re.IGNORECASE
+from tlgan.data_spec import DataSpec, whole_only
+from tlgan.section import (
+    MAX_SEED,
+    Channels,
+    Name,
+    NonNegativeFloat,
+    PositiveFloat,
+    Resolution,
+    Section,
+    table_check,
 )
 
-
-class DataSpec(Section):
-    """Where images come from: a `source`, or a dataset `artifact` made by `tlgan data pack`."""
-
-    source: str | None = Field(None, description="glyphs, digits, photos, folder, parquet or torchvision:<Name>")
-    artifact: str | None = Field(None, description="a dataset artifact, name:alias or name@digest")
-    path: str | None = Field(None, description="folder or Parquet location (a path or s3://bucket/prefix)")
-    resolution: Resolution | None = Field(
-        None, description="side in pixels after resizing, or [height, width]; default: the model's"
-    )
-    channels: Channels | None = Field(
-        None, description="1 grey, 3 RGB, 2 and 4 the same with alpha; default: as the source has them, without alpha"
-    )
-    labels: str | None = Field(None, description="folder source: a CSV of file,label; default: the subfolder's name")
-    classes: list[str] | None = Field(None, description="keep only images with these labels", min_length=1)
-    split: Literal["all", "train", "test"] = Field("all", description="a seeded split by image; test is held out")
-    test_share: float = Field(0.5, gt=0, lt=1, description="share of images in the test split")
-    limit: int | None = Field(
-        None, ge=1, description="a seeded subset of at most this many images, each label with its share"
-    )
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="seed of split, subset and crops")
-    crops: int = Field(5000, ge=1, description="photos source: number of random crops")
-    flip: bool = Field(False, description="mirror half of the images left-right while training")
-    download: bool = Field(False, description="torchvision source: download the dataset when it is missing")
-
-    @field_validator("source")
-    @classmethod
-    def _known(cls, source: str | None) -> str | None:
-        if source is not None:
-            name, _, argument = source.partition(":")
-            _table_check(registry.SOURCES, name)
-            if registry.SOURCES.facts(name).get("argument") and not argument:
-                raise ValueError(f"source {name} needs a dataset's name, as in {name}:CIFAR10")
-        return source
-
-    @field_validator("artifact")
-    @classmethod
-    def _one_origin(cls, artifact: str | None, info: ValidationInfo) -> str | None:
-        if "source" in info.data and (info.data["source"] is None) == (artifact is None):
-            raise ValueError("expected exactly one of `source` and `artifact`")
-        return artifact
-
-    @field_validator("path")
-    @classmethod
-    def _path_given(cls, path: str | None, info: ValidationInfo) -> str | None:
-        name = (info.data.get("source") or "").partition(":")[0]
-        if name in registry.SOURCES and registry.SOURCES.facts(name).get("path") and not path:
-            raise ValueError(f"source {name} needs `path`")
-        if path and "://" in path and _SECRET_IN_URL.search(path):
-            raise ValueError("has a user, a password or a signature in it; keys come from the environment (AWS_...)")
-        return path
+__all__ = [
+    "AugmentSpec",
+    "Channels",
+    "ClassifierModelSpec",
+    "ClassifierRecipe",
+    "ClassifierTrainSpec",
+    "DataSpec",
+    "EXTRACTOR",
+    "Effect",
+    "EvaluationSpec",
+    "LossSpec",
+    "MAX_SEED",
+    "ModelSpec",
+    "Name",
+    "NonNegativeFloat",
+    "PERCEPTUAL",
+    "PositiveFloat",
+    "Recipe",
+    "Resolution",
+    "Section",
+    "TrainSpec",
+    "TransferSpec",
+    "check_metrics",
+    "unmeasurable",
+    "whole_only",
+]
 
 
 class ModelSpec(Section):
@@ -116,7 +75,7 @@ class ModelSpec(Section):
     @field_validator("arch")
     @classmethod
     def _known(cls, arch: str) -> str:
-        return _table_check(registry.ARCHS, arch)
+        return table_check(registry.ARCHS, arch)
 
     @field_validator("spectral_norm", "style_dim", "max_width", "mapping_layers", "depth")
     @classmethod
@@ -156,7 +115,7 @@ class LossSpec(Section):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        return _table_check(registry.LOSSES, name)
+        return table_check(registry.LOSSES, name)
 
 
 class TransferSpec(Section):
@@ -190,7 +149,7 @@ class TransferSpec(Section):
     @field_validator("method")
     @classmethod
     def _known(cls, method: str) -> str:
-        return _table_check(registry.TRANSFERS, method)
+        return table_check(registry.TRANSFERS, method)
 
     def option(self, name: str) -> Any:
         """The value written, or the method's default."""
@@ -230,7 +189,7 @@ class AugmentSpec(Section):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        return _table_check(registry.AUGMENTS, name)
+        return table_check(registry.AUGMENTS, name)
 
     @field_validator("policy")
     @classmethod
@@ -286,11 +245,13 @@ class EvaluationSpec(Section):
     seed: int = Field(0, ge=0, le=MAX_SEED)
     data: DataSpec | None = Field(None, description="reference images; default: the training data")
 
+    _whole = field_validator("data")(whole_only)
+
     @field_validator("extractor")
     @classmethod
     def _known(cls, extractor: str) -> str:
         name, _, argument = extractor.partition(":")
-        _table_check(registry.EXTRACTORS, name)
+        table_check(registry.EXTRACTORS, name)
         if registry.EXTRACTORS.facts(name).get("argument") and not argument:
             raise ValueError(f"extractor {name} needs an artifact, as in {name}:features:latest")
         if registry.EXTRACTORS.facts(name).get("needed") and not argument:
@@ -308,10 +269,21 @@ class EvaluationSpec(Section):
 
 def check_metrics(names: list[str]) -> list[str]:
     for name in names:
-        _table_check(registry.METRICS, name)
+        table_check(registry.METRICS, name)
     if len(set(names)) != len(names):
         raise ValueError(f"a metric is named twice: {', '.join(names)}")
     return names
+
+
+def unmeasurable(metrics: list[str], reference: bool) -> str | None:
+    """Why metrics can't be taken while training on sharded data, of which no node has all images; or None.
+
+    `reference`: whether the spec names one of its own.
+    """
+    if metrics and not reference:
+        return "metrics need a reference that is not sharded; set evaluation.data to a smaller set"
+    whole = next((name for name in metrics if "training" in registry.owners_of([name])), None)
+    return f"{whole} looks at all images trained on; take it afterwards, by `kind: evaluate`" if whole else None
 
 
 class Recipe(Section):
@@ -324,7 +296,7 @@ class Recipe(Section):
     transfer: TransferSpec | None = None
     augment: AugmentSpec = AugmentSpec()
     train: TrainSpec
-    metrics: list[str] = []
+    metrics: list[str] = Field([])
     evaluation: EvaluationSpec = EvaluationSpec()
 
     _metrics = field_validator("metrics")(check_metrics)
@@ -337,6 +309,14 @@ class Recipe(Section):
             if "critic" in registry.owners_of([name]):
                 raise ValueError(f"{name} asks D about images without labels; a conditional one can't say")
         return metrics
+
+    @field_validator("evaluation")
+    @classmethod
+    def _has_reference(cls, evaluation: EvaluationSpec, info: ValidationInfo) -> EvaluationSpec:
+        data, metrics = info.data.get("data"), info.data.get("metrics", [])
+        if data and data.sharded and (reason := unmeasurable(metrics, evaluation.data is not None)):
+            raise ValueError(f"data.sharded: {reason}")
+        return evaluation
 
     @field_validator("loss")
     @classmethod
@@ -372,7 +352,7 @@ class ClassifierModelSpec(Section):
     @field_validator("arch")
     @classmethod
     def _known(cls, arch: str) -> str:
-        return _table_check(registry.CLASSIFIERS, arch)
+        return table_check(registry.CLASSIFIERS, arch)
 
 
 class ClassifierTrainSpec(Section):
@@ -390,6 +370,8 @@ class ClassifierRecipe(Section):
     data: DataSpec
     model: ClassifierModelSpec = ClassifierModelSpec()
     train: ClassifierTrainSpec = ClassifierTrainSpec()
+
+    _whole = field_validator("data")(whole_only)
 
     @property
     def digest(self) -> str:

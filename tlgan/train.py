@@ -21,6 +21,7 @@ from torch import Tensor
 from tlgan import checkpoint
 from tlgan.data.dataset import Dataset
 from tlgan.data.loader import Loader
+from tlgan.data.sharded import Share
 from tlgan.distributed import World
 from tlgan.errors import Collapsed, RunFailed, SpecError
 from tlgan.guards import LOOK, Guards, check_finite, evidence, weight_norms
@@ -37,6 +38,7 @@ from tlgan.shapes import sides
 from tlgan.transfer import start_from
 
 Event = dict[str, Any]
+Images = Dataset | Share
 ASK_SECONDS = 1.0
 """How often several ranks agree on whether to stop."""
 ELAPSED = "seconds since the last tick"
@@ -96,7 +98,7 @@ class Result:
 
 def train(
     recipe: Recipe,
-    dataset: Dataset,
+    dataset: Images,
     schedule: Schedule,
     workdir: Path,
     *,
@@ -147,7 +149,7 @@ def train(
 
 
 def _learner(
-    recipe: Recipe, dataset: Dataset, parent: Path | None, world: World
+    recipe: Recipe, dataset: Images, parent: Path | None, world: World
 ) -> tuple[GanLearner, dict[str, Any] | None]:
     classes = dataset.classes() if recipe.model.conditional else None
     if recipe.transfer is None:
@@ -160,7 +162,7 @@ def _learner(
     return GanLearner(recipe, start.G, start.D, world, start.G_ema), start.coverage.to_json()
 
 
-def _check_resolution(G: Network, dataset: Dataset) -> None:
+def _check_resolution(G: Network, dataset: Images) -> None:
     side = G.config["resolution"]
     if sides(dataset.resolution) != sides(side):
         raise SpecError(
@@ -243,7 +245,7 @@ class _Run:
             )
         return path if max(numbers) > 0 else None
 
-    def begin(self, coverage: dict[str, Any] | None, dataset: Dataset) -> None:
+    def begin(self, coverage: dict[str, Any] | None, dataset: Images) -> None:
         if coverage is not None:
             self.report({"type": "transfer", "nimg": 0, "coverage": coverage})
         self.report({"type": "started", "nimg": 0, **self._processes()})

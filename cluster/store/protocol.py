@@ -151,8 +151,8 @@ class ArtifactStore:
         if set) an `IntegrityError` unless that key signed it. Only a run's own draft, not `published`, has no signature.
         """
         manifest = ref if isinstance(ref, Manifest) else self.resolve(ref)
-        if published and (key := signing.verify_key(verify_key)):
-            signing.check_signature(self.store, manifest, key)
+        if published:
+            self._check_signature(manifest, verify_key)
         judge = (lambda *_: None) if allow_unsafe else formats.refuse_unsafe
         judge(manifest)
         if dest is not None and _holds(dest, manifest):
@@ -179,6 +179,19 @@ class ArtifactStore:
     def file(self, entry: FileEntry) -> Path:
         """One file of an artifact, verified, in the cache: shared, and must not be written to."""
         return self._cached(entry)
+
+    def pick(self, manifest: Manifest, entries: Iterable[FileEntry]) -> list[Path]:
+        """Some files of a published artifact, as `file` gives them, with the signature checked as by `pull`."""
+        self._check_signature(manifest)
+        wanted = list(entries)
+        self._cache.make_room(wanted)
+        found = transfer.in_parallel(self._cached, wanted, self.threads)
+        self._cache.trim()
+        return found
+
+    def _check_signature(self, manifest: Manifest, given: Path | None = None) -> None:
+        if key := signing.verify_key(given):
+            signing.check_signature(self.store, manifest, key)
 
     def names(self) -> list[str]:
         self._check_format()

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from cluster.inputs import dataset_of
 from cluster.runs import RunRecord
-from cluster.task import dataset_of
 from jobs.reporting.family import Family
 from jobs.reporting.reader import Reader
 from jobs.reporting.words import as_data_spec, data_label

@@ -39,6 +39,9 @@ def pack(
     alias: Annotated[
         list[str] | None, typer.Option("--alias", metavar="ALIAS", help="Alias to move besides latest. Repeatable.")
     ] = None,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="In a random order (of `seed`), as `data.sharded` needs.")
+    ] = False,
 ) -> None:
     """Pack a dataset into Parquet shards and publish it; -s resolution=64 and other fields of `data:` decide what."""
     import tempfile
@@ -51,11 +54,11 @@ def pack(
     store = ctx.open_store()
     if spec.resolution is None:
         ctx.say(f"packing at {RESOLUTION} px; -s resolution=N packs at another size")
-    dataset = prepare(spec, resolution=RESOLUTION)
+    dataset = prepare(spec, resolution=RESOLUTION, shuffled=shuffle)
     cache_root().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_root(), prefix="pack-") as folder:
         with ctx.progress(f"packing {counted(len(dataset), 'image')}"):
-            facts = write_parquet(dataset, Path(folder, "shards"))
+            facts = write_parquet(dataset, Path(folder, "shards")) | ({"shuffled": True} if shuffle else {})
         with ctx.progress(f"publishing {name}"):
             recipe = {"data": spec.model_dump(mode="json")}
             aliases = tuple(dict.fromkeys(["latest", *(alias or [])]))

@@ -113,7 +113,7 @@ def spec_of(data: str, options: list[str]) -> DataSpec:
 
 def opened(ctx: Context, spec: DataSpec, extractor: str) -> tuple[DataSpec, Any, Any]:
     """The spec with its artifact pinned, a function that prepares it at a resolution, and the extractor."""
-    from cluster.task import dataset_of
+    from cluster.inputs import dataset_of
     from jobs.pin import pin_artifact, pin_extractor
     from jobs.session import Session
     from tlgan.metrics.extractors import open_extractor

@@ -99,10 +99,10 @@ def measure(quick: bool = False, store: str | None = None, setting: Setting | No
 
 def _choices(url: str, setting: Setting, by: str) -> dict[tuple[str, int], list[str]]:
     """(target, seed) -> sources in the recommended order."""
+    from cluster.inputs import dataset_of
     from cluster.past import manifests
     from cluster.recommending import rank, startable
     from cluster.store import ArtifactStore, open_store
-    from cluster.task import dataset_of
     from tlgan.metrics.extractors import open_extractor
     from tlgan.recipe import DataSpec
 

@@ -141,6 +141,6 @@ def test_batches_gathered_ahead_by_a_thread(dataset: Dataset) -> None:
 
 def test_an_error_of_the_thread_is_raised_where_batches_are_taken(dataset: Dataset) -> None:
     loader = Loader(dataset, 8, seed=0)
-    loader._images = loader._images[:0]  # as if the file had lost its end
+    loader.dataset = Dataset.from_arrays(dataset.images[:1])  # as if the file had lost its end
     with _Ahead(loader, 0) as ahead, pytest.raises(IndexError):
         ahead.get()

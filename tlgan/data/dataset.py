@@ -18,7 +18,8 @@ from tlgan.canonical import digest_of
 from tlgan.data import cache_root
 from tlgan.data.cache import Rows, cached, code_digest, content_digest
 from tlgan.data.image import to_channels
-from tlgan.data.select import class_ids, select
+from tlgan.data.order import Order, Shuffled
+from tlgan.data.select import class_ids, random_keys, select
 from tlgan.data.source import BrokenImage, Int64Array, Source, TooSmall, UInt8Array, open_source
 from tlgan.errors import DataError, IntegrityError, SpecError
 from tlgan.recipe import DataSpec
@@ -26,6 +27,7 @@ from tlgan.shapes import Resolution, resolution_of, sides, text
 
 log = logging.getLogger("tlgan.data")
 FORMAT = 1
+_SHUFFLE_STREAM = 6
 CHUNK = 256  # images decoded before they are written
 _TOLD: set[str] = set()  # digests of the datasets whose skipped files this process has named
 
@@ -68,32 +70,46 @@ class Dataset:
 
     def classes(self) -> dict[str, int]:
         """Images of each class, for a conditional training. Raises `SpecError` when an image has none, or all have the same."""
-        missing = int((self.labels < 0).sum())
-        if missing:
-            raise SpecError(
-                f"model.conditional: every image needs a label; {missing} of {len(self)} have none",
-                hint="use a source with labels (subfolders or a CSV for `folder`)",
-            )
-        if len(self.label_names) < 2:
-            raise SpecError(
-                f"model.conditional: expected images of at least 2 labels, received {len(self.label_names)}",
-                hint="leave model.conditional out",
-            )
-        counts = np.bincount(self.labels, minlength=len(self.label_names))
-        return {name: int(count) for name, count in zip(self.label_names, counts, strict=True)}
+        return class_counts(self._labelled(), len(self))
+
+    def order(self, batch_size: int, seed: int) -> Order:
+        """In which a `Loader` shows the images."""
+        return Shuffled(len(self), seed)
+
+    def take(self, rows: Int64Array) -> tuple[UInt8Array, Int64Array]:
+        """Images and labels of some rows, copied."""
+        return np.asarray(self.images)[rows], self.labels[rows]  # a plain view's indexing is faster than a memory map's
+
+    def _labelled(self) -> dict[str, int]:
+        counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.label_names))
+        return {name: int(count) for name, count in zip(self.label_names, counts, strict=False)}
 
     @property
     def facts(self) -> dict[str, Any]:
         """What manifests and reports say of the data; JSON-able. `labels` counts images by label name."""
-        counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.label_names))
         return {
             "count": len(self),
             "resolution": self.resolution,
             "channels": self.channels,
             "digest": self.digest,
-            "labels": {name: int(count) for name, count in zip(self.label_names, counts, strict=False)},
+            "labels": self._labelled(),
             "skipped": [list(pair) for pair in self.skipped],
         }
+
+
+def class_counts(labelled: dict[str, int], count: int) -> dict[str, int]:
+    """`labelled`, images of each label, for a conditional training on `count` images. Raises `SpecError`."""
+    if missing := count - sum(labelled.values()):
+        raise SpecError(
+            f"model.conditional: every image needs a label; {missing} of {count} have none",
+            hint="use a source with labels (subfolders or a CSV for `folder`)",
+        )
+    if len(labelled) < 2:
+        raise SpecError(
+            f"model.conditional: expected images of at least 2 labels, received {len(labelled)}",
+            hint="leave model.conditional out",
+        )
+    return labelled
 
 
 def prepare(
@@ -103,11 +119,13 @@ def prepare(
     channels: int | None = None,
     artifact_path: Path | None = None,
     cache_dir: Path | None = None,
+    shuffled: bool = False,
 ) -> Dataset:
     """The images that `spec` asks for, from the cache when they were prepared before.
 
     `resolution` and `channels` hold where the spec leaves them open. `artifact_path` is the directory of the pulled
-    dataset artifact when the spec names one. `cache_dir` defaults to `tlgan.data.cache_root()`.
+    dataset artifact when the spec names one. `cache_dir` defaults to `tlgan.data.cache_root()`. The images have the
+    source's order, or if `shuffled`, one that `spec.seed` decides.
     `classes` keep the source's order, and labels are numbered anew among them.
 
     Raises `DataError` when no image is left, when images are smaller than the resolution, or the location can't be
@@ -119,16 +137,19 @@ def prepare(
     modules = (type(source).__module__, "tlgan.data.image", __name__)
     made_from = {"format": FORMAT, "code": code_digest(*modules), "source": source.fingerprint()}
     key = digest_of({**made_from, "kind": type(source).__name__, "size": size, "channels": depth})[:32]
-    whole = _open(cached(root, key, lambda into: _quietly(source, size, depth, into)))
+    whole = opened(cached(root, key, lambda into: materialise(source, size, depth, into)))
     _tell_skipped(whole)
     chosen = select(whole.labels, whole.label_names, spec, own_split=source.own_split)
-    if len(chosen) == len(whole) and spec.classes is None:
+    if shuffled:
+        chosen = chosen[np.argsort(random_keys(len(chosen), spec.seed, _SHUFFLE_STREAM), kind="stable")]
+    elif len(chosen) == len(whole) and spec.classes is None:
         return whole
     picked = {"of": key, "indices": digest_of(chosen.tolist()), "classes": spec.classes}
-    return _open(cached(root, digest_of(picked)[:32], lambda into: _subset(whole, chosen, spec.classes, into)))
+    return opened(cached(root, digest_of(picked)[:32], lambda into: _subset(whole, chosen, spec.classes, into)))
 
 
-def _open(directory: Path) -> Dataset:
+def opened(directory: Path) -> Dataset:
+    """The dataset of a cache entry."""
     meta = json.loads((directory / "meta.json").read_text())
     images = np.load(directory / "images.npy", mmap_mode="r")
     labels = np.load(directory / "labels.npy")
@@ -146,8 +167,8 @@ def _save(into: Path, labels: Int64Array, label_names: list[str], skipped: list[
     return digest
 
 
-def _quietly(source: Source, size: Resolution, channels: int | None, into: Path) -> None:
-    """`_materialise` without Pillow's warnings: what can't be read is reported, what can be read is fine."""
+def materialise(source: Source, size: Resolution, channels: int | None, into: Path) -> None:
+    """Decodes a source into a cache entry, without Pillow's warnings: what can't be read is reported, the rest is fine."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         _materialise(source, size, channels, into)

@@ -1,9 +1,8 @@
 """Batches of a dataset: a pure function of (seed, step), the same for every number of workers.
 
-Global batch `step` covers positions `[step * B, (step + 1) * B)` of an endless sequence. Position `p` belongs to epoch
-`p // N` and shows image `permutation(seed, epoch)[p % N]`; a batch may cross the border of two epochs, so every image
-is shown once per epoch. Whether position `p` is mirrored is bit `p` of a counter-based generator. Nothing depends on
-rank, world size or earlier calls: a run can start at any step.
+Global batch `step` covers positions `[step * B, (step + 1) * B)` of an endless sequence, and the dataset's `order` says
+which image a position shows: shuffled anew every epoch. Whether position `p` is mirrored is bit `p` of a counter-based
+generator. Nothing depends on rank, world size or earlier calls: a run can start at any step.
 """
 
 from __future__ import annotations
@@ -12,19 +11,26 @@ import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from tlgan.data.dataset import Dataset
-from tlgan.data.select import random_keys
-from tlgan.data.source import Int64Array
+from tlgan.data.order import Order
+from tlgan.data.source import Int64Array, UInt8Array
 from tlgan.errors import SpecError
 
-_ORDER_STREAM, _FLIP_STREAM = 3, 4
+_FLIP_STREAM = 4
 PREFETCH = 2  # batches prepared ahead of a GPU
+
+
+class Rows(Protocol):
+    """What batches are made of: a `Dataset`, or a process's `Share` of one."""
+
+    def order(self, batch_size: int, seed: int) -> Order: ...
+
+    def take(self, rows: Int64Array) -> tuple[UInt8Array, Int64Array]: ...
 
 
 @dataclass
@@ -51,7 +57,7 @@ class Loader:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Rows,
         batch_size: int,
         *,
         seed: int,
@@ -70,8 +76,7 @@ class Loader:
         self.dataset, self.batch_size, self.seed, self.flip = dataset, batch_size, seed, flip
         self.rank, self.local_batch = rank, batch_size // world_size
         self.device = torch.device(device)
-        self._images = np.asarray(dataset.images)  # a plain view of the memory map: its indexing is faster
-        self._permutation = lru_cache(maxsize=2)(self._shuffled)
+        self._order = dataset.order(batch_size, seed)
         self._flip_key = np.random.SeedSequence((seed, _FLIP_STREAM)).generate_state(2, np.uint64)
 
     def batch(self, step: int) -> Batch:
@@ -90,14 +95,14 @@ class Loader:
 
     def _gather(self, step: int) -> _HostBatch:
         first = step * self.batch_size + self.rank * self.local_batch
-        indices = self._indices(first)
-        images = self._images[indices]
+        indices = self._order.rows(first, self.local_batch)
+        images, labels = self.dataset.take(indices)
         if self.flip:
             mirrored = self._mirrored(first)
             images[mirrored] = images[mirrored][..., ::-1]
         host = _HostBatch(
             torch.from_numpy(images),
-            torch.from_numpy(self.dataset.labels[indices]),
+            torch.from_numpy(labels),
             torch.from_numpy(indices),
         )
         if self.device.type == "cuda":
@@ -108,19 +113,6 @@ class Loader:
         """uint8 to the device, then scaled there."""
         images, labels, indices = (tensor.to(self.device, non_blocking=True) for tensor in vars(host).values())
         return Batch(images.to(torch.float32).div_(127.5).sub_(1.0), labels, indices)
-
-    def _indices(self, first: int) -> Int64Array:
-        count = len(self.dataset)
-        positions = np.arange(first, first + self.local_batch)
-        epochs = positions // count
-        pieces = [
-            self._permutation(int(epoch))[positions[epochs == epoch] % count]
-            for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)
-        ]
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-
-    def _shuffled(self, epoch: int) -> Int64Array:
-        return np.argsort(random_keys(len(self.dataset), self.seed, _ORDER_STREAM, epoch), kind="stable")
 
     def _mirrored(self, first: int) -> npt.NDArray[np.bool_]:
         block, skip = divmod(first, 4)  # Philox gives four words for each value of its counter

@@ -25,19 +25,22 @@ from tlgan.data.parquet import METADATA_KEY, SCHEMA_VERSION
 from tlgan.data.source import UInt8Array
 from tlgan.errors import DataError
 
+SHARD_BYTES = 64 << 20
 ROWS = 1024  # images in a row group: what a reader holds in memory at once
 
 
-def write_parquet(dataset: Dataset, dest: Path, shard_bytes: int = 64 << 20) -> dict[str, Any]:
+def write_parquet(dataset: Dataset, dest: Path, shard_bytes: int | None = None) -> dict[str, Any]:
     """Writes shards of about `shard_bytes` into the directory `dest` and returns the facts to publish with them.
 
-    `dest` must be new or empty. Raises `DataError` otherwise.
+    `shard_bytes` defaults to `SHARD_BYTES`. `dest` must be new or empty. Raises `DataError` otherwise.
     """
+    shard_bytes = SHARD_BYTES if shard_bytes is None else shard_bytes
     dest.mkdir(parents=True, exist_ok=True)
     if any(dest.iterdir()):
         raise DataError(f"{dest} is not empty", hint="choose a new directory for the shards")
     schema = _schema(dataset)
     written: list[Path] = []
+    rows: list[int] = []
     writer: pq.ParquetWriter | None = None
     size = 0
     try:
@@ -46,9 +49,11 @@ def write_parquet(dataset: Dataset, dest: Path, shard_bytes: int = 64 << 20) -> 
                 if writer is not None:
                     writer.close()
                 written.append(dest / f".shard-{len(written):05d}.tmp")
+                rows.append(0)
                 writer, size = pq.ParquetWriter(written[-1], schema, compression=_COMPRESSION), 0
             writer.write_table(table)
             size += table.nbytes
+            rows[-1] += len(table)
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)
@@ -58,7 +63,7 @@ def write_parquet(dataset: Dataset, dest: Path, shard_bytes: int = 64 << 20) -> 
             writer.close()
     for number, path in enumerate(written):
         path.rename(dest / f"data-{number:05d}-of-{len(written):05d}.parquet")
-    return {**dataset.facts, "shards": len(written)}
+    return {**dataset.facts, "shards": len(written), "shard_rows": rows}
 
 
 _COMPRESSION = {"image": "NONE", "label": "ZSTD", "label_name": "ZSTD"}

@@ -47,6 +47,8 @@ class ParquetSource:
 
     parallel = True
     own_split = False
+    whole = True
+    """A packed dataset must have all its shards."""
 
     def __init__(self, spec: DataSpec) -> None:
         self.where = spec.path or ""
@@ -58,7 +60,7 @@ class ParquetSource:
         self._label = next((name for name in LABEL_COLUMNS if name in self._schema.names), None)
         self._held: OrderedDict[int, pa.ChunkedArray] = OrderedDict()
         self._lock = threading.Lock()
-        if self.packed and self.packed["count"] != len(self):
+        if self.whole and self.packed and self.packed["count"] != len(self):
             raise DataError(
                 f"{self.where} holds {len(self)} of {self.packed['count']} packed images",
                 hint="a shard is missing or foreign; copy all of them",

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from cluster.inputs import dataset_of
 from cluster.past import manifests, matrix, results
 from cluster.recommending import practice
 from cluster.specfile import load_spec, parse_job
 from cluster.statistics import generator_subject
-from cluster.task import dataset_of
 from jobs.cli import main
 from jobs.execute import execute
 from jobs.session import Session

@@ -42,6 +42,9 @@ VALUES = [
     ("model.resolution", "48", "model.resolution: dcgan is built for resolutions 32, 64, 128; received 48"),
     ("version", "2", "version: expected 1; received 2"),
     ("train", "null", "train: expected a mapping, received nothing"),
+    ("data.sharded", "true", "data.sharded: needs a dataset `artifact`, packed by `tlgan data pack SOURCE NAME --shuffle`"),
+    ("evaluation.data", "{artifact: 'a:b', sharded: true}", "evaluation.data: only the images that a GAN trains on can be"
+     " sharded; leave `sharded` out"),
     ("data.artifact", "x", "data.artifact: expected exactly one of `source` and `artifact`"),
     ("output.artifact", "con.x", "output.artifact: artifact name 'con.x' is not valid: 'con.x' is a device on Windows"),
     ("resources.workers", "-1", "resources.workers: expected a whole number from 0 to 4096, received -1"),
@@ -97,6 +100,24 @@ def test_what_fits_alone_but_not_together(mistakes: Mistakes, override: str, mes
     found = mistakes(PRETRAIN.replace("{arch: dcgan}", "{resolution: 32}"), override)
     assert [text for text in found if text.endswith(message)] == found
     assert len(found) == 1
+
+
+SHARDED = PRETRAIN.replace("source: glyphs", "artifact: 'glyphs:latest', sharded: true")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("metrics=[kid]", "metrics need a reference that is not sharded; set evaluation.data to a smaller set"),
+        ("checkpoint.best=kid", "metrics need a reference that is not sharded; set evaluation.data to a smaller set"),
+        ("metrics=[copy_rate]", "copy_rate looks at all images trained on; take it afterwards, by `kind: evaluate`"),
+    ],
+)
+def test_what_is_measured_while_training_on_sharded_data(mistakes: Mistakes, override: str, message: str) -> None:
+    assert "sharded" in SHARDED
+    more = ["evaluation.data={source: digits}"] if "copy_rate" in override else []
+    assert [text.partition("data.sharded: ")[2] for text in mistakes(SHARDED, override, *more)] == [message]
+    assert mistakes(SHARDED, "metrics=[kid]", "evaluation.data={source: digits}") == []
 
 
 def test_data_decides_the_size_only_where_the_network_can_be_built(mistakes: Mistakes) -> None:
