@@ -11,7 +11,7 @@ from cluster.alive import SILENT_SECONDS, last_sign
 from cluster.runs import FINAL, RunRecord, Runs
 from cluster.store.base import Store
 from cluster.targets import make_target
-from tlgan.errors import BackendError, RunFailed, RunStopped, RunTimeout, SpecError
+from tlgan.errors import BackendError, Collapsed, GateFailed, RunFailed, RunStopped, RunTimeout, SpecError
 
 POLL_SECONDS = 1.0
 ASK_TARGET_SECONDS = 15.0
@@ -40,8 +40,8 @@ class Standing:
     def next_steps(self) -> list[str]:
         """Commands that a person would give now."""
         record, lost = self.record, self.gone or (self.silent or 0) > SILENT_SECONDS
-        if _missed_a_gate(record):
-            return [f"tlgan metrics {record.id}"]
+        if shown := _look_at(record):
+            return [shown]
         if record.state in ("failed", "stopped") or lost:
             look = [f"tlgan logs {record.id}"] if record.state != "stopped" and record.submission else []
             return [*look, f"tlgan resume {record.id}"]
@@ -78,15 +78,18 @@ def outcome_error(record: RunRecord) -> RunFailed | RunStopped | None:
     if record.state == "stopped":
         return RunStopped(f"run {record.id} was stopped: {reason}", hint=f"`tlgan resume {record.id}` goes on with it")
     failure = record.failure or {}
-    next_step = f"tlgan {'metrics' if _missed_a_gate(record) else 'resume'} {record.id}"
+    next_step = _look_at(record) or f"tlgan resume {record.id}"
     error = RunFailed(f"run {record.id} failed: {reason}", hint=failure.get("hint") or next_step)
-    if _missed_a_gate(record):
+    if failure.get("code") == GateFailed.code:
         error.exit_code, error.code = failure["exit_code"], failure["code"]
     return error
 
 
-def _missed_a_gate(record: RunRecord) -> bool:
-    return record.state == "failed" and (record.failure or {}).get("code") == "gate_failed"
+def _look_at(record: RunRecord) -> str | None:
+    """What shows why a run failed that would fail again: the numbers that a gate refused, the samples of what a guard ended."""
+    code = (record.failure or {}).get("code") if record.state == "failed" else None
+    verb = {GateFailed.code: "metrics", Collapsed.code: "report"}.get(str(code))
+    return verb and f"tlgan {verb} {record.id}"
 
 
 def wait_for(

@@ -211,6 +211,8 @@ def test_states_and_next_steps(artifacts: ArtifactStore, stub: Any, job: Job) ->
     assert (
         standing(runs.store, failed).next_steps == [error.hint] == [f"tlgan metrics {record.id}"]
     )  # it would fail again
+    collapsed = runs.update(record.id, failure={"code": "collapsed", "exit_code": 100})
+    assert standing(runs.store, collapsed).next_steps == [f"tlgan report {record.id}"]
     failed = runs.update(record.id, failure={"code": "internal", "exit_code": 1})
     assert standing(runs.store, failed).next_steps == [f"tlgan logs {record.id}", f"tlgan resume {record.id}"]
 
