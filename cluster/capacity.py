@@ -6,10 +6,11 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Collection
 from typing import Any
 
 from cluster.events import EventWriter
-from cluster.room import Node, room
+from cluster.room import Node, groups_here, room
 from cluster.sections import ResourcesSpec, RetrySpec
 from cluster.stopping import resize_key, stop_key
 from cluster.store.base import Store
@@ -84,11 +85,21 @@ class Demand:
     def show(self) -> None:
         from ray.util.placement_group import placement_group
 
-        self._group = placement_group(self.bundles)
+        if self._group is None:
+            self._group = placement_group(self.bundles)
+
+    def held(self) -> bool:
+        """Whether the room is there, reserved."""
+        from ray.util.placement_group import placement_group_table
+
+        if self._group is None:
+            return False
+        state: str = placement_group_table(self._group)["state"]  # `wait(0)` of a group that is there is often False
+        return state == "CREATED"
 
     def met(self) -> bool:
         """Whether the room is there. It is free then, for whoever asks next."""
-        if self._group is None or not self._group.wait(0):
+        if not self.held():
             return False
         self._end()
         return True
@@ -108,10 +119,22 @@ class Demand:
 
 
 class Growth:
-    """While it lasts, asks the workers to leave once there is room for more of them. Does nothing at the largest size."""
+    """While it lasts, asks the workers to leave once there is room for more of them. Does nothing at the largest size.
 
-    def __init__(self, task: GanTask, resources: ResourcesSpec, workers: int, sizes: list[int], gone: set[str]) -> None:
-        self.task, self.resources, self.gone = task, resources, gone
+    On a cluster that grows, what the largest size lacks waits for room, so that Ray's autoscaler starts the nodes; room that
+    came is reserved until no more comes. `begun`: launches whose workers train, for before that they need the room themselves.
+    """
+
+    def __init__(
+        self,
+        task: GanTask,
+        resources: ResourcesSpec,
+        workers: int,
+        sizes: list[int],
+        gone: set[str],
+        begun: Collection[str],
+    ) -> None:
+        self.task, self.resources, self.gone, self.begun = task, resources, gone, begun
         self.workers, self.larger = workers, [size for size in sizes if size > workers]
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True, name="tlgan-growth")
@@ -127,13 +150,28 @@ class Growth:
             self._thread.join()
 
     def _work(self) -> None:
-        seen = 0
-        while not self._over.wait(GROW_EVERY):
-            try:
-                more = self.workers + places(self.resources, free_nodes(self.gone)) >= min(self.larger)
-                seen = seen + 1 if more else 0
-                if seen == 2:
-                    self.task.open_store().put(resize_key(self.task.run, self.task.launch), b"{}")
-                    return
-            except Exception as error:
-                log.warning("can't look for more room: %s", error)
+        missing = max(self.larger) - self.workers if groups_here() else 0
+        demands = [Demand(self.resources, 1) for _ in range(missing)]
+        before = 0
+        with contextlib.ExitStack() as stack:
+            for demand in demands:
+                stack.enter_context(demand)
+            while not self._over.wait(GROW_EVERY):
+                try:
+                    fits = self._fitting(demands)
+                    if 0 < fits <= before:
+                        self.task.open_store().put(resize_key(self.task.run, self.task.launch), b"{}")
+                        return
+                    before = fits
+                except Exception as error:
+                    log.warning("can't look for more room: %s", error)
+
+    def _fitting(self, demands: list[Demand]) -> int:
+        """The largest size for which there is room, 0 for none that is larger."""
+        if self.task.launch not in self.begun:
+            return 0
+        for demand in demands:
+            demand.show()
+        held = sum(demand.held() for demand in demands)
+        room = self.workers + held + places(self.resources, free_nodes(self.gone))
+        return max((size for size in self.larger if size <= room), default=0)

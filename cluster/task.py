@@ -280,6 +280,8 @@ class _Desk:
             self.coverage = event["coverage"]
         if event["type"] == "resumed" and self.task.selects:
             self._take_up()
+        if event["type"] in ("started", "resumed") and self.task.launch:
+            event = {**event, "launch": self.task.launch}
         self.writer(event)
 
     def saved(self, path: Path, nimg: int) -> None:

@@ -55,15 +55,20 @@ def train_on_ray(
     session.connect()
     store, restarts = task.open_store(), Restarts(retry or RetrySpec())
     sizes = resources.sizes(task.recipe["train"]["batch_size"])
-    gone, fitting = set[str](), sizes
-    with Follower(store, task.run, listener or _ignore):
+    gone, begun, fitting = set[str](), set[str](), sizes
+
+    def hear(event: Event) -> None:
+        begun.update([event["launch"]] if "launch" in event else [])
+        (listener or _ignore)(event)
+
+    with Follower(store, task.run, hear):
         teller = EventWriter(store, task.run)  # the follower hears of it
         try:
             while True:
                 workers = wait_for_room(resources, fitting, gone, store, task, restarts.allowed, teller)
                 if workers is None:
                     return False
-                cause, error, nodes = _attempt(task, rank, resources, workers, sizes, gone)
+                cause, error, nodes = _attempt(task, rank, resources, workers, sizes, gone, begun)
                 if cause is None:
                     return True
                 if cause == STOP:
@@ -88,6 +93,7 @@ def _attempt(
     workers: int,
     sizes: list[int],
     gone: set[str],
+    begun: set[str],
 ) -> Ending:
     """Ray's trainer with a number of workers, until it ends one way or another."""
     task = replace(task, launch=uuid.uuid4().hex[:8])
@@ -99,7 +105,7 @@ def _attempt(
 
     with (
         tempfile.TemporaryDirectory(prefix="tlgan-train-") as bookkeeping,
-        Growth(task, resources, workers, sizes, gone),
+        Growth(task, resources, workers, sizes, gone, begun),
     ):
         trainer = trainer_of(task, rank, resources, workers, bookkeeping)
         try:

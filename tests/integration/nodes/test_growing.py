@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,7 @@ class Growing(MiniCluster):
             "provider": {
                 "type": "fake_multinode",
                 "gcs_address": self.address,
+                "use_node_id_as_ip": True,
                 "disable_node_updaters": True,
                 "disable_launch_config_check": True,
             },
@@ -59,14 +61,15 @@ class Growing(MiniCluster):
         return super()._add(name, [*arguments, f"--autoscaling-config={path}"])
 
 
-def test_a_run_waits_for_nodes_that_are_not_there_yet(tmp_path: Path) -> None:
+def run_on_one_that_grows(tmp_path: Path, workers: int | str, kimg: float) -> list[dict[str, Any]]:
+    """The events of a run."""
     spec = {
         "kind": "pretrain",
         "name": "tiny",
         "data": {"source": "digits"},
         "model": {"width": 8, "latent_dim": 16},
-        "train": {"kimg": 2, "batch_size": 32},
-        "resources": {"workers": 2},
+        "train": {"kimg": kimg, "batch_size": 32},
+        "resources": {"workers": workers},
     }
     (tmp_path / "spec.yaml").write_text(json.dumps(spec))
     with Growing(tmp_path) as cluster:
@@ -74,9 +77,23 @@ def test_a_run_waits_for_nodes_that_are_not_there_yet(tmp_path: Path) -> None:
             tmp_path / "spec.yaml", ArtifactStore(f"file://{tmp_path}/store"), cluster, tmp_path / "cache"
         )
         told = run(subject, [], 2000, print, {})
-    events = subject.progress.events
     assert told.drivers == 1
+    return subject.progress.events
+
+
+def test_a_run_waits_for_nodes_that_are_not_there_yet(tmp_path: Path) -> None:
+    events = run_on_one_that_grows(tmp_path, workers=2, kimg=2)
     (waiting,) = [event for event in events if event["type"] == "waiting"]
     assert (waiting["workers"], waiting["room"]) == (2, 0)
     assert [event["workers"] for event in events if event["type"] == "started"] == [2]
     assert not [event for event in events if event["type"] == "lost"]
+
+
+def test_a_range_of_workers_makes_the_cluster_grow_to_the_most(tmp_path: Path) -> None:
+    """It begins with the one node that comes first, and goes on with two."""
+    events = run_on_one_that_grows(tmp_path, workers="1..2", kimg=150)
+    (waiting,) = [event for event in events if event["type"] == "waiting"]
+    assert waiting["workers"] == 1
+    begun = [(event["type"], event["workers"]) for event in events if event["type"] in ("started", "resumed")]
+    assert begun == [("started", 1), ("resumed", 2)]
+    assert [event["cause"] for event in events if event["type"] == "lost"] == ["resize"]
