@@ -14,7 +14,8 @@ help:  ## show this list
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tlgan needs Python 3.11 or newer; this is " + sys.version.split()[0] + " (choose another: make PYTHON=python3.12 ...)")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m compileall -q -j 0 -x '/ray/(rllib|llm|serve)/|/tests/' $(VENV)/lib >/dev/null 2>&1 || true  # pip takes one core for it
 	@touch $@
 
 quickstart: $(STAMP)  ## pretrain, search, evaluate, publish, pull, generate on embedded data (minutes)
