@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TEST_JOBS ?= 3# processes that share the tests, file by file; much of a test on Ray or on a server is waiting
+TEST_JOBS ?= 4# processes that share the tests, file by file; much of a test on Ray or on a server is waiting
 STAMP := $(VENV)/.up-to-date
 
 .PHONY: help quickstart test test-all lint bench bench-store clean

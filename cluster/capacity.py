@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from cluster.events import EventWriter
-from cluster.room import Node, groups_here, room
+from cluster.room import Node, groups_here, grown, room
 from cluster.sections import ResourcesSpec, RetrySpec
 from cluster.stopping import resize_key, stop_key
 from cluster.store.base import Store
@@ -21,6 +21,8 @@ log = logging.getLogger("tlgan.capacity")
 LOOK_EVERY = 1.0
 GROW_EVERY = 15.0
 """Seconds between two looks for more room, which must be there both times; a change of workers costs half a minute."""
+NODES_COME = 6
+"""Looks without more room after which no node is waited for any more."""
 
 
 def free_nodes(without: set[str]) -> list[Node]:
@@ -94,8 +96,8 @@ class Demand:
 
         if self._group is None:
             return False
-        state: str = placement_group_table(self._group)["state"]  # `wait(0)` of a group that is there is often False
-        return state == "CREATED"
+        state = placement_group_table(self._group).get("state")  # `wait(0)` of a group that is there is often False
+        return bool(state == "CREATED")
 
     def met(self) -> bool:
         """Whether the room is there. It is free then, for whoever asks next."""
@@ -121,8 +123,9 @@ class Demand:
 class Growth:
     """While it lasts, asks the workers to leave once there is room for more of them. Does nothing at the largest size.
 
-    On a cluster that grows, what the largest size lacks waits for room, so that Ray's autoscaler starts the nodes; room that
-    came is reserved until no more comes. `begun`: launches whose workers train, for before that they need the room themselves.
+    On a cluster that grows, what it lacks for the largest size that it can ever hold waits for room, so that Ray's autoscaler
+    starts the nodes. Room that came is reserved until the workers have left, which they are asked to when all of it is there or
+    no more comes. `begun`: launches whose workers train, for before that they need the room themselves.
     """
 
     def __init__(
@@ -136,6 +139,7 @@ class Growth:
     ) -> None:
         self.task, self.resources, self.gone, self.begun = task, resources, gone, begun
         self.workers, self.larger = workers, [size for size in sizes if size > workers]
+        self._before, self._looks = 0, 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True, name="tlgan-growth")
 
@@ -150,28 +154,37 @@ class Growth:
             self._thread.join()
 
     def _work(self) -> None:
-        missing = max(self.larger) - self.workers if groups_here() else 0
-        demands = [Demand(self.resources, 1) for _ in range(missing)]
-        before = 0
+        demands: list[Demand] | None = None
         with contextlib.ExitStack() as stack:
-            for demand in demands:
-                stack.enter_context(demand)
             while not self._over.wait(GROW_EVERY):
                 try:
-                    fits = self._fitting(demands)
-                    if 0 < fits <= before:
+                    if self.task.launch not in self.begun:
+                        continue
+                    if demands is None:
+                        demands = [stack.enter_context(Demand(self.resources, 1)) for _ in range(self._missing())]
+                    if self._has_grown(demands):
                         self.task.open_store().put(resize_key(self.task.run, self.task.launch), b"{}")
-                        return
-                    before = fits
+                        self._over.wait()
                 except Exception as error:
                     log.warning("can't look for more room: %s", error)
 
-    def _fitting(self, demands: list[Demand]) -> int:
-        """The largest size for which there is room, 0 for none that is larger."""
-        if self.task.launch not in self.begun:
+    def _missing(self) -> int:
+        """Workers to ask the autoscaler for."""
+        import ray
+
+        if not (groups := groups_here()):
             return 0
+        alive = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        most = places(self.resources, grown(alive, groups))
+        return max((size for size in self.larger if size <= most), default=self.workers) - self.workers
+
+    def _has_grown(self, demands: list[Demand]) -> bool:
+        """Whether there has been room for a larger size for some looks: two, or while nodes may still come, more."""
         for demand in demands:
             demand.show()
         held = sum(demand.held() for demand in demands)
         room = self.workers + held + places(self.resources, free_nodes(self.gone))
-        return max((size for size in self.larger if size <= room), default=0)
+        fits = max((size for size in self.larger if size <= room), default=0)
+        self._looks = self._looks + 1 if 0 < fits <= self._before else 0
+        self._before = fits
+        return self._looks >= (1 if held == len(demands) else NODES_COME)

@@ -284,12 +284,17 @@ def _measurable(view: View) -> Iterator[Finding]:
 
 
 def _sharded(view: View) -> Iterator[Finding]:
-    metrics = view.get("metrics")
-    if not _has(view, "evaluation") or view.get("data.sharded") is not True or not isinstance(metrics, list):
+    """What is measured while training on a sharded dataset has images to be measured against on every node."""
+    at = "base." if isinstance(view.raw("base"), dict) else ""
+    if view.raw(f"{at}data.sharded") is not True or not (at or _has(view, "evaluation")):
         return
-    named = [*metrics, view.written("checkpoint.best")]
-    if reason := unmeasurable([m for m in named if m in registry.METRICS], bool(view.raw("evaluation.data"))):
-        yield "data.sharded", reason, None
+    metrics, guards = view.raw(f"{at}metrics"), view.raw(f"{at}guards.metrics")
+    named = [*(metrics if isinstance(metrics, list) else []), *(guards if isinstance(guards, dict) else [])]
+    named += [view.raw(f"{at}checkpoint.best"), *([view.get("objective.metric")] if at else [])]
+    known = [name for name in named if isinstance(name, str) and name in registry.METRICS]
+    artifact, reference = view.raw(f"{at}data.artifact"), f"{at}evaluation.data"
+    if reason := unmeasurable(known, artifact, bool(view.raw(reference)), view.raw(f"{reference}.artifact")):
+        yield f"{at}data.sharded", reason, None
 
 
 def _search(view: View) -> Iterator[Finding]:

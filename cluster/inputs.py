@@ -42,8 +42,18 @@ def images_of(recipe: Recipe, artifacts: ArtifactStore, world: Any) -> Any:
     manifest, shards = shards_of(recipe.data, recipe.model.resolution, recipe.model.channels, artifacts)
     check_lanes(shards.facts["count"], recipe.train.batch_size)
     needed = shards.needed(recipe.train.batch_size, world.rank, world.size)
-    files = artifacts.pick(manifest, [manifest.files[k] for k in needed])
-    return open_share(shards, dict(zip(needed, files, strict=True)))
+    return open_share(shards, needed, lambda k: artifacts.pick(manifest, manifest.files[k]))
+
+
+def sample_of(recipe: Recipe, artifacts: ArtifactStore) -> Any:
+    """Images like those that `recipe` trains on, to try it: of a sharded dataset, the first shard."""
+    if not recipe.data.sharded:
+        return dataset_of(recipe.data, recipe.model.resolution, artifacts, recipe.model.channels)
+    from tlgan.data.sharded import open_share
+
+    manifest, shards = shards_of(recipe.data, recipe.model.resolution, recipe.model.channels, artifacts)
+    share = open_share(shards, [0], lambda k: artifacts.pick(manifest, manifest.files[k]))
+    return share.pieces[0][1]
 
 
 def shards_of(

@@ -152,9 +152,10 @@ def _misfit(
         recipe = manifest.recipe or {}
         model = ModelSpec.model_validate(recipe["model"])
         try:
-            dataset = dataset_of(
-                DataSpec.model_validate(recipe["data"]), model.resolution, artifacts, manifest.facts.get("channels")
-            )
+            spec = DataSpec.model_validate(recipe["data"])
+            if spec.sharded:  # too much to be fetched for this
+                return None
+            dataset = dataset_of(spec, model.resolution, artifacts, manifest.facts.get("channels"))
         except (TlganError, ValueError):
             return None
         own = of_dataset(artifacts.store, dataset, extractor) if dataset.digest == content else None

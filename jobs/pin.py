@@ -138,6 +138,7 @@ def pin_recipe(session: Session, recipe: Recipe) -> tuple[Recipe, list[Parent], 
     model = recipe.model
     data, dataset, parent = pin_data(session, recipe.data, "data", model.resolution, model.channels)
     check_fit(model, dataset)
+    dataset.order(recipe.train.batch_size, recipe.train.seed)  # refuses what can't be ordered
     parents = [parent]
     evaluation = recipe.evaluation
     if recipe.metrics:

@@ -30,7 +30,7 @@ def probe(told: dict[str, Any]) -> dict[str, Any]:
     begun = time.monotonic()
     import torch
 
-    from cluster.inputs import images_of
+    from cluster.inputs import sample_of
     from cluster.store import ArtifactStore
     from cluster.task import GanTask, evaluator_of
     from tlgan.distributed import World
@@ -50,7 +50,7 @@ def probe(told: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="tlgan-probe-") as folder:
         train(
             short,
-            images_of(recipe, artifacts, world),
+            sample_of(recipe, artifacts),
             Schedule(total=(WARM_UP + STEPS) * per_step, tick_every=per_step),
             Path(folder),
             parent=artifacts.pull(task.parent) if task.parent else None,

@@ -275,13 +275,16 @@ def check_metrics(names: list[str]) -> list[str]:
     return names
 
 
-def unmeasurable(metrics: list[str], reference: bool) -> str | None:
-    """Why metrics can't be taken while training on sharded data, of which no node has all images; or None.
+def unmeasurable(
+    metrics: list[str], artifact: str | None, reference: bool, reference_artifact: str | None
+) -> str | None:
+    """Why metrics can't be taken while training on the sharded dataset `artifact`, of which no node has all; or None.
 
-    `reference`: whether the spec names one of its own.
+    `reference`: whether the spec names one of its own, and of which artifact.
     """
-    if metrics and not reference:
-        return "metrics need a reference that is not sharded; set evaluation.data to a smaller set"
+    if metrics and (not reference or artifact == reference_artifact):
+        what = "a smaller set, packed by itself" if reference else "a smaller set"
+        return f"metrics need a reference that is not sharded; set evaluation.data to {what}"
     whole = next((name for name in metrics if "training" in registry.owners_of([name])), None)
     return f"{whole} looks at all images trained on; take it afterwards, by `kind: evaluate`" if whole else None
 
@@ -314,7 +317,8 @@ class Recipe(Section):
     @classmethod
     def _has_reference(cls, evaluation: EvaluationSpec, info: ValidationInfo) -> EvaluationSpec:
         data, metrics = info.data.get("data"), info.data.get("metrics", [])
-        if data and data.sharded and (reason := unmeasurable(metrics, evaluation.data is not None)):
+        own = evaluation.data.artifact if evaluation.data else None
+        if data and data.sharded and (reason := unmeasurable(metrics, data.artifact, evaluation.data is not None, own)):
             raise ValueError(f"data.sharded: {reason}")
         return evaluation
 

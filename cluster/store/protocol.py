@@ -180,14 +180,11 @@ class ArtifactStore:
         """One file of an artifact, verified, in the cache: shared, and must not be written to."""
         return self._cached(entry)
 
-    def pick(self, manifest: Manifest, entries: Iterable[FileEntry]) -> list[Path]:
-        """Some files of a published artifact, as `file` gives them, with the signature checked as by `pull`."""
+    def pick(self, manifest: Manifest, entry: FileEntry) -> Path:
+        """One file of a published artifact, as `file` gives it, to be read at once; the signature is checked as by `pull`."""
         self._check_signature(manifest)
-        wanted = list(entries)
-        self._cache.make_room(wanted)
-        found = transfer.in_parallel(self._cached, wanted, self.threads)
-        self._cache.trim()
-        return found
+        self._cache.make_room([entry])
+        return self._cached(entry)
 
     def _check_signature(self, manifest: Manifest, given: Path | None = None) -> None:
         if key := signing.verify_key(given):

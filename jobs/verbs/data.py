@@ -209,6 +209,7 @@ def _facts_page(data: dict[str, Any]) -> str:
         ["created", data["created"]],
         ["holds", _in_words(data)],
         ["content", str(data["content"])],
+        ["order", "shuffled" if data.get("shuffled") else "as its source"],
         ["labels", ", ".join(f"{name} {count}" for name, count in labels.items()) or "none"],
         ["left out", str(len(data.get("skipped") or []))],
     ]

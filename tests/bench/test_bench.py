@@ -118,6 +118,7 @@ def test_the_yardstick_has_our_networks() -> None:
     torch.testing.assert_close(theirs_d.eval()(images).view(-1), D.eval()(images))
 
 
+@pytest.mark.minutes
 def test_profile_shares_sum_to_one() -> None:
     shares = loop.profile(loop.Setting(batch=8, width=8, limit=64), steps=2)
     assert sum(shares.values()) == pytest.approx(1)

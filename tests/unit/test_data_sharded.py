@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ def shards(packed: tuple[Dataset, dict[str, Any], list[Path]]) -> Shards:
 
 def share_of(shards: Shards, files: list[Path], rank: int, world_size: int) -> Share:
     needed = shards.needed(BATCH, rank, world_size)
-    return open_share(shards, {k: files[k] for k in needed})
+    return open_share(shards, needed, files.__getitem__)
 
 
 def test_a_shuffled_pack_has_the_same_images_in_another_order(packed: Any) -> None:
@@ -120,12 +122,34 @@ def test_it_knows_what_the_whole_is_like(packed: Any, shards: Shards) -> None:
 def test_what_was_decoded_is_not_decoded_again(
     packed: Any, shards: Shards, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    files = {2: packed[2][2]}
-    first = open_share(shards, files, tmp_path)
+    first = open_share(shards, [2], packed[2].__getitem__, tmp_path)
     monkeypatch.setattr("tlgan.data.sharded.materialise", lambda *_: pytest.fail("it is in the cache"))
-    again = open_share(shards, files, tmp_path)
+    again = open_share(shards, [2], lambda k: pytest.fail(f"shard {k} is fetched"), tmp_path)
     rows = np.arange(first.pieces[0][0], first.pieces[0][0] + 5)
     assert np.array_equal(again.take(rows)[0], packed[0].images[rows])
+
+
+def test_shards_that_nobody_opens_any_more_go(packed: Any, shards: Shards, tmp_path: Path) -> None:
+    def entries() -> list[Path]:
+        return sorted(path for path in (tmp_path / "datasets").glob("shards-*/*") if path.is_dir())
+
+    old = open_share(shards, [1, 2], packed[2].__getitem__, tmp_path)
+    for entry in entries():
+        os.utime(entry, (0, 0))
+    open_share(shards, [2, 3], packed[2].__getitem__, tmp_path)
+    assert len(entries()) == 2
+    first = old.pieces[0][0]
+    assert np.array_equal(old.take(np.array([first]))[0][0], packed[0].images[first])  # it is still open
+
+
+def test_many_shards_may_be_open(packed: Any, shards: Shards, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    here = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 60
+    resource.setrlimit(resource.RLIMIT_NOFILE, (here + 4, limits[1]))
+    try:
+        assert len(open_share(shards, range(8), packed[2].__getitem__, tmp_path).pieces) == 8
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_an_unshuffled_pack_is_refused(packed: Any) -> None:
@@ -144,8 +168,8 @@ def test_another_size_than_that_of_the_pack_is_refused(shards: Shards) -> None:
 
 def test_a_shard_of_another_length_is_refused(packed: Any, shards: Shards, tmp_path: Path) -> None:
     wrong = Shards(shards.facts, (shards.rows[0] + 1, *shards.rows[1:]))
-    with pytest.raises(DataError, match="images of shard 0"):
-        open_share(wrong, {0: packed[2][0]}, tmp_path)
+    with pytest.raises(DataError, match="shard 0 gives"):
+        open_share(wrong, [0], packed[2].__getitem__, tmp_path)
 
 
 def test_fewer_images_than_places_are_refused() -> None:

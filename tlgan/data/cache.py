@@ -15,6 +15,7 @@ import importlib
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,16 @@ def is_whole(directory: Path) -> bool:
         return bool(len(images) == meta["count"] == len(np.load(directory / "labels.npy", mmap_mode="r")))
     except (OSError, ValueError, KeyError):
         return False
+
+
+def drop_unused(root: Path, seconds: float) -> None:
+    """Removes the entries whose folder's time stamp is so old. Who has one open keeps what it sees, where the system is POSIX."""
+    for entry in root.iterdir():
+        with contextlib.suppress(OSError):
+            if entry.is_dir() and not entry.name.startswith(".") and time.time() - entry.stat().st_mtime > seconds:
+                aside = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", suffix=".tmp", dir=root))
+                entry.rename(aside / "unused")
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 def _build_into(final: Path, build: Callable[[Path], None]) -> None:

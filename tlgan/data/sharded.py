@@ -8,7 +8,9 @@ images of a few classes.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -18,7 +20,7 @@ import numpy as np
 
 from tlgan.canonical import digest_of
 from tlgan.data import cache_root
-from tlgan.data.cache import cached, code_digest
+from tlgan.data.cache import cached, code_digest, drop_unused
 from tlgan.data.dataset import Dataset, class_counts, materialise, opened
 from tlgan.data.order import InLanes, Order, stretch
 from tlgan.data.parquet import ParquetSource
@@ -28,6 +30,9 @@ from tlgan.recipe import DataSpec
 from tlgan.shapes import Resolution, sides
 
 FORMAT = 1
+AHEAD = 4  # shards fetched and decoded at a time
+UNUSED = 3600.0
+SPARE_FILES = 1024
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Shards:
         if not facts.get("shuffled") or "shard_rows" not in facts:
             raise SpecError(
                 f"data.sharded: {what} was packed in the order of its source, so each worker would see a part of the classes",
-                hint="pack it anew by `tlgan data pack ... --shuffle`",
+                hint="pack its source anew by `tlgan data pack ... --shuffle` (`tlgan pull` makes a folder of an artifact)",
             )
         return cls(facts, tuple(facts["shard_rows"]))
 
@@ -54,7 +59,7 @@ class Shards:
             raise SpecError(
                 f"data.sharded: the images are packed at {packed} px with {depth} channels, and asked for at {resolution} px "
                 f"with {channels or depth}",
-                hint="pack them in the size they are trained in: `tlgan data pack ... --shuffle -s resolution=N`",
+                hint="pack them as they are trained: `tlgan data pack ... --shuffle -s resolution=N -s channels=C`",
             )
 
     def needed(self, batch_size: int, rank: int, world_size: int) -> list[int]:
@@ -119,26 +124,50 @@ class Share:
 _ABOUT = ("count", "resolution", "channels", "digest", "labels")
 
 
-def open_share(shards: Shards, files: Mapping[int, Path], cache_dir: Path | None = None) -> Share:
-    """The share that lies in these shards' files, decoded once into the cache. Raises `DataError`."""
+def open_share(
+    shards: Shards, needed: Sequence[int], fetch: Callable[[int], Path], cache_dir: Path | None = None
+) -> Share:
+    """The share that lies in some shards, each decoded once into the cache; `fetch` gives the file of one that is not there.
+
+    Other shards of the same dataset that nobody opened for `UNUSED` seconds go. Raises `DataError`.
+    """
     starts = [0, *accumulate(shards.rows)]
-    root = (cache_dir or cache_root()) / "datasets"
-    pieces = [(starts[k], _piece(file, shards, k, starts[k], root)) for k, file in sorted(files.items())]
+    root = (cache_dir or cache_root()) / "datasets" / f"shards-{shards.facts['digest'][:32]}"
+    _allow_files(len(needed))
+    with ThreadPoolExecutor(max_workers=AHEAD) as pool:
+        pieces = list(pool.map(lambda k: (starts[k], _piece(fetch, shards, k, starts[k], root)), sorted(needed)))
+    drop_unused(root, UNUSED)
     return Share(shards, pieces)
 
 
-def _piece(file: Path, shards: Shards, number: int, start: int, root: Path) -> Dataset:
+def _piece(fetch: Callable[[int], Path], shards: Shards, number: int, start: int, root: Path) -> Dataset:
     size, channels = shards.facts["resolution"], shards.facts["channels"]
     code = code_digest(ParquetSource.__module__, "tlgan.data.image", Dataset.__module__, __name__)
-    of = {"digest": shards.facts["digest"], "rows": [start, start + shards.rows[number]]}
-    key = digest_of({"format": FORMAT, "code": code, "shard": of, "size": size, "channels": channels})[:32]
-    piece = opened(cached(root, key, lambda into: materialise(_Shard(file), size, channels, into)))
+    rows = [start, start + shards.rows[number]]
+    key = digest_of({"format": FORMAT, "code": code, "rows": rows, "size": size, "channels": channels})[:32]
+
+    def build(into: Path) -> None:
+        materialise(_Shard(fetch(number)), size, channels, into)
+
+    piece = opened(cached(root, key, build))
+    os.utime(root / key)
     if len(piece) != shards.rows[number]:
         raise DataError(
-            f"{file} gives {len(piece)} of the {shards.rows[number]} images of shard {number}",
-            hint="pack the dataset anew",
+            f"shard {number} gives {len(piece)} of its {shards.rows[number]} images", hint="pack the dataset anew"
         )
     return piece
+
+
+def _allow_files(count: int) -> None:
+    """Every shard is a memory map, which holds a file open: as many as the system lets this process have."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + SPARE_FILES if hard == resource.RLIM_INFINITY else min(count + SPARE_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _Shard(ParquetSource):

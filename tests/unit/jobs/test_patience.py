@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,8 +26,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that would have been slept; the clock moves by as much."""
     slept: list[float] = []
     begun = time.monotonic()
-    monkeypatch.setattr(patience.time, "sleep", slept.append)
-    monkeypatch.setattr(patience.time, "monotonic", lambda: begun + sum(slept))
+    clock = SimpleNamespace(sleep=slept.append, monotonic=lambda: begun + sum(slept))
+    monkeypatch.setattr(patience, "time", clock)  # not the module's own: other threads of this process sleep, too
     return slept
 
 

@@ -35,7 +35,7 @@ def play(
     asked: list[int] = []
     without: list[set[str]] = []
 
-    def attempt(task: GanTask, rank: Any, resources: Any, workers: int, sizes: list[int], gone: set[str]) -> Any:
+    def attempt(task: GanTask, rank: Any, resources: Any, workers: int, sizes: Any, gone: set[str], begun: Any) -> Any:
         asked.append(workers)
         without.append(set(gone))
         return endings.pop(0)

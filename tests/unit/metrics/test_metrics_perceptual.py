@@ -54,6 +54,7 @@ def test_lpips_is_torch_fidelitys(lpips: tuple[Path, Any]) -> None:
     torch.testing.assert_close(ours(grey, x[:2]), ours(grey.expand(-1, 3, -1, -1), x[:2]))
 
 
+@pytest.mark.minutes
 def test_a_projection_by_lpips_comes_nearer_by_lpips(lpips: tuple[Path, Any]) -> None:
     g = lively("dcgan", channels=3)
     between = perceived(Lpips(lpips[0]))

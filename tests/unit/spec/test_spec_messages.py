@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from spec_texts import EVALUATE, FINETUNE, PRETRAIN
+from spec_texts import EVALUATE, FINETUNE, PRETRAIN, SWEEP
 
 from cluster.specfile import check_files, load_spec
 from tlgan import registry
@@ -110,6 +110,10 @@ SHARDED = PRETRAIN.replace("source: glyphs", "artifact: 'glyphs:latest', sharded
     [
         ("metrics=[kid]", "metrics need a reference that is not sharded; set evaluation.data to a smaller set"),
         ("checkpoint.best=kid", "metrics need a reference that is not sharded; set evaluation.data to a smaller set"),
+        (
+            "guards={metrics: {kid: '< 1'}}",
+            "metrics need a reference that is not sharded; set evaluation.data to a smaller set",
+        ),
         ("metrics=[copy_rate]", "copy_rate looks at all images trained on; take it afterwards, by `kind: evaluate`"),
     ],
 )
@@ -118,6 +122,17 @@ def test_what_is_measured_while_training_on_sharded_data(mistakes: Mistakes, ove
     more = ["evaluation.data={source: digits}"] if "copy_rate" in override else []
     assert [text.partition("data.sharded: ")[2] for text in mistakes(SHARDED, override, *more)] == [message]
     assert mistakes(SHARDED, "metrics=[kid]", "evaluation.data={source: digits}") == []
+    itself = mistakes(SHARDED, "metrics=[kid]", "evaluation.data={artifact: 'glyphs:latest', limit: 9}")
+    assert [text.endswith("set evaluation.data to a smaller set, packed by itself") for text in itself] == [True]
+
+
+def test_a_search_measures_so_its_sharded_base_needs_a_reference(mistakes: Mistakes) -> None:
+    data = "base.data={artifact: 'glyphs:latest', sharded: true}"
+    (told,) = mistakes(SWEEP, data)
+    assert told.endswith(
+        "base.data.sharded: metrics need a reference that is not sharded; set evaluation.data to a smaller set"
+    )
+    assert mistakes(SWEEP, data, "base.evaluation.data={source: digits}") == []
 
 
 def test_data_decides_the_size_only_where_the_network_can_be_built(mistakes: Mistakes) -> None:
