@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TEST_JOBS ?= 4# processes that share the tests, file by file; much of a test on Ray or on a server is waiting
+TEST_JOBS ?= 3# processes that share the tests, file by file; much of a test on Ray or on a server is waiting
 STAMP := $(VENV)/.up-to-date
 
 .PHONY: help quickstart test test-all lint bench bench-store clean
@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tlgan needs Python 3.11 or newer; this is " + sys.version.split()[0] + " (choose another: make PYTHON=python3.12 ...)")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
-	@$(BIN)/python -m compileall -q -j 0 -x '/ray/(rllib|llm|serve)/|/tests/' $(VENV)/lib >/dev/null 2>&1 || true  # pip takes one core for it
+	@$(BIN)/python -m compileall -q -j 0 -x '/ray/(rllib|llm|serve)/|/tests/' $(VENV)/lib tlgan cluster jobs >/dev/null 2>&1 || true  # pip takes one core for it
 	@touch $@
 
 quickstart: $(STAMP)  ## pretrain, search, evaluate, publish, pull, generate on embedded data (minutes)

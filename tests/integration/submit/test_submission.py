@@ -6,6 +6,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -267,7 +268,7 @@ def test_a_list_that_is_watched_tells_what_changes(
             raise KeyboardInterrupt
         Runs(artifacts.store).update(record.id, state="failed", reason="x")
 
-    monkeypatch.setattr("jobs.verbs.watch.time.sleep", sleep)
+    monkeypatch.setattr("jobs.verbs.watch.time", SimpleNamespace(sleep=sleep))  # not for other threads
     code, out, _ = run("ls", "-w")
     assert code == 130
     assert [line.split("  ")[1] for line in out.splitlines()] == ["pretrain pending (its process is gone)"] * 2 + [
