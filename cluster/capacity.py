@@ -21,6 +21,8 @@ log = logging.getLogger("tlgan.capacity")
 LOOK_EVERY = 1.0
 GROW_EVERY = 15.0
 """Seconds between two looks for more room, which must be there both times; a change of workers costs half a minute."""
+SETTLED = 3.0
+"""Seconds after which Ray shows room that was given back as free."""
 NODES_COME = 6
 """Looks without more room after which no node is waited for any more."""
 
@@ -139,7 +141,7 @@ class Growth:
     ) -> None:
         self.task, self.resources, self.gone, self.begun = task, resources, gone, begun
         self.workers, self.larger = workers, [size for size in sizes if size > workers]
-        self._before, self._looks = 0, 0
+        self._before, self._looks, self._reserved = 0, 0, False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True, name="tlgan-growth")
 
@@ -152,6 +154,8 @@ class Growth:
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
+        if self._reserved:
+            time.sleep(SETTLED)
 
     def _work(self) -> None:
         demands: list[Demand] | None = None
@@ -183,6 +187,7 @@ class Growth:
         for demand in demands:
             demand.show()
         held = sum(demand.held() for demand in demands)
+        self._reserved = held > 0
         room = self.workers + held + places(self.resources, free_nodes(self.gone))
         fits = max((size for size in self.larger if size <= room), default=0)
         self._looks = self._looks + 1 if 0 < fits <= self._before else 0
