@@ -13,28 +13,27 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-import typer.core
 from typer.main import get_command, get_group
 
 import tlgan
+from jobs.help import LAST, SETTINGS, Command, Group
 from jobs.output import Context, print_error
 from jobs.verbs import GROUPS, PANELS, VERBS
 from tlgan.errors import BackendError, SpecError
 
 PROGRAM = "tlgan"
 COMPLETE_VARIABLE = "_TLGAN_COMPLETE"
-_PANEL = "everywhere"
 
 _EVERYWHERE: dict[str, Any] = {
-    "json": Annotated[bool, typer.Option("--json", help="Print data as JSON.", rich_help_panel=_PANEL)],
-    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=_PANEL)],
-    "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="Say more.", rich_help_panel=_PANEL)],
-    "yes": Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.", rich_help_panel=_PANEL)],
+    "json": Annotated[bool, typer.Option("--json", help="Print data as JSON.", rich_help_panel=LAST)],
+    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=LAST)],
+    "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="Say more.", rich_help_panel=LAST)],
+    "yes": Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.", rich_help_panel=LAST)],
     "store": Annotated[
         str | None,
-        typer.Option("--store", metavar="URL", help="file:///path or s3://bucket/prefix.", rich_help_panel=_PANEL),
+        typer.Option("--store", metavar="URL", help="file:///path or s3://bucket/prefix.", rich_help_panel=LAST),
     ],
-    "no_color": Annotated[bool, typer.Option("--no-color", help="No colours.", rich_help_panel=_PANEL)],
+    "no_color": Annotated[bool, typer.Option("--no-color", help="No colours.", rich_help_panel=LAST)],
 }
 
 
@@ -82,13 +81,13 @@ def _with_options(function: Callable[..., Any]) -> Callable[..., None]:
     return callback
 
 
-def _group(prefix: str) -> type[typer.core.TyperGroup]:
+def _group(prefix: str) -> type[Group]:
     """The commands whose names start with `prefix` ("" or "artifact "), each built when asked for."""
     words = list(dict.fromkeys(verb.removeprefix(prefix).split()[0] for verb in VERBS if verb.startswith(prefix)))
     panel = {word: next(v.panel for n, v in VERBS.items() if f"{n} ".startswith(f"{prefix}{word} ")) for word in words}
     words.sort(key=lambda word: PANELS.index(panel[word]))
 
-    class LazyGroup(typer.core.TyperGroup):
+    class LazyGroup(Group):
         def list_commands(self, ctx: Any) -> list[str]:
             return words
 
@@ -115,7 +114,7 @@ def _group(prefix: str) -> type[typer.core.TyperGroup]:
 def _listed(name: str, panel: str) -> Any:
     """As `_build`, good for a line of help alone."""
     text = _function(name).__doc__ if name in VERBS else GROUPS[name]
-    return typer.core.TyperCommand(name.split()[-1], help=inspect.cleandoc(text or ""), rich_help_panel=panel)
+    return Command(name.split()[-1], help=text, rich_help_panel=panel)
 
 
 def _function(name: str) -> Callable[..., Any]:
@@ -127,20 +126,17 @@ def _function(name: str) -> Callable[..., Any]:
 def _build(name: str, panel: str) -> Any:
     if name not in VERBS:
         return _build_group(f"{name} ", GROUPS[name], panel)
-    app = typer.Typer(add_completion=False)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
     callback = _with_options(_function(name))
-    app.command(name.split()[-1], rich_help_panel=panel, context_settings=_SETTINGS)(callback)
+    app.command(name.split()[-1], cls=Command, rich_help_panel=panel, context_settings=SETTINGS)(callback)
     return get_command(app)
-
-
-_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
 def _build_group(prefix: str, text: str, panel: str | None = None) -> Any:
     name = prefix.strip() or PROGRAM
     app = typer.Typer(
-        name=name.split()[-1], cls=_group(prefix), help=text, no_args_is_help=True, add_completion=False,
-        context_settings=_SETTINGS,
+        name=name.split()[-1], cls=_group(prefix), help=text, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+        context_settings=SETTINGS,
     )  # fmt: skip
 
     def callback(**values: Any) -> None:

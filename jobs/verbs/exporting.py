@@ -25,7 +25,7 @@ def export_onnx(
 ) -> None:
     """Write a generator as ONNX: latents [N, D] in, float images [N, C, H, W] in [-1, 1] out. Prints the file's path.
 
-    The file is run by onnxruntime and held against the model before it appears. Needs: pip install 'tlgan\\[onnx]'.
+    The file is run by onnxruntime and held against the model before it appears. Needs: pip install 'tlgan[onnx]'.
     """
     from jobs.images import beside
     from jobs.verbs.use import find_model

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
 from typing import Annotated
 
 import typer
@@ -19,6 +17,9 @@ SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 
 def version(ctx: Context) -> None:
     """Print the versions of tlgan and of what it stands on."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as version_of
+
     versions = {"tlgan": tlgan.__version__, "python": platform.python_version()}
     for package in ("torch", "ray", "pydantic"):
         try:
