@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ KEY, SECRET = "tlgan-test-key", "tlgan-test-secret"
 ROLES = ("reader", "worker", "collector")
 USERS = {"owner": (KEY, SECRET), **{role: (f"{role}-key", f"{role}-secret") for role in ROLES}}
 POLICIES = Path(__file__).parents[1] / "infra" / "s3"
+LOOK_AT_PROBES = ("test_store_probe.py", "test_doctor.py", "test_store_roles.py", "test_store_rights.py")
+RUNNING: set[str] = set()  # endpoints of what was started, all of them till the session's end
 
 
 def policy_of(role: str, bucket: str, prefix: str) -> list[dict[str, Any]]:
@@ -69,6 +72,7 @@ class S3Server:
         for variable, value in self.environment.items():
             monkeypatch.setenv(variable, value)
 
+    @cache  # noqa: B019  it lives as long as its server
     def client(self):  # type: ignore[no-untyped-def]
         """A plain boto3 client, to look behind the store's back."""
         import boto3
@@ -99,6 +103,30 @@ class S3Server:
         return bucket
 
 
+@pytest.fixture(autouse=True)
+def asked_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a server honours is remembered for all the buckets that tests make on it: to find out takes 60 requests.
+
+    For a conftest.py to import.
+    """
+    if request.path.name in LOOK_AT_PROBES:
+        return
+    import boto3
+
+    from cluster.store.cache import cache_root
+    from cluster.store.probe_cache import KnownProbe
+
+    own = KnownProbe.path.fget  # type: ignore[attr-defined]
+
+    def path(known: KnownProbe) -> Path:
+        if known.endpoint not in RUNNING:
+            return own(known)  # type: ignore[no-any-return]
+        key = boto3.session.Session().get_credentials().access_key  # type: ignore[union-attr]
+        return cache_root() / "probes" / f"{known.endpoint.rpartition(':')[2]}-{key}.json"
+
+    monkeypatch.setattr(KnownProbe, "path", property(path))
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -127,15 +155,17 @@ def _wait_until_up(server: S3Server, process: subprocess.Popen[bytes] | None, lo
     for _ in range(600):
         try:
             opener.open(server.endpoint, timeout=5).close()
-            return
+            break
         except urllib.error.HTTPError as answer:  # it speaks HTTP; that it wants a signature is fine
             answer.close()
-            return
+            break
         except OSError:
             if process is not None and process.poll() is not None:
-                break
+                raise RuntimeError(f"{server.endpoint} has ended:\n{log.read_text()}") from None
             time.sleep(0.05)
-    raise RuntimeError(f"{server.endpoint} did not come up:\n{log.read_text() if log.exists() else ''}")
+    else:
+        raise RuntimeError(f"{server.endpoint} did not come up:\n{log.read_text() if log.exists() else ''}")
+    RUNNING.add(server.endpoint)
 
 
 @contextmanager

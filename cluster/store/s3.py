@@ -12,10 +12,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -65,7 +67,9 @@ def make_client(endpoint: str | None, profile: str | None = None) -> S3Client:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    session = boto3.session.Session(profile_name=profile)
+    core = botocore.session.Session()
+    core.register_component("data_loader", _service_models())
+    session = boto3.session.Session(profile_name=profile, botocore_session=core)
     region = os.environ.get("AWS_REGION") or session.region_name or "us-east-1"
     client = session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
     if extra := encryption():
@@ -74,6 +78,12 @@ def make_client(endpoint: str | None, profile: str | None = None) -> S3Client:
                 f"provide-client-params.s3.{operation}", lambda params, **_: params.update(extra)
             )
     return client
+
+
+@cache
+def _service_models() -> Any:
+    """Read once by a process, not once for each client: half of what making one takes."""
+    return botocore.session.Session().get_component("data_loader")
 
 
 class S3Store:

@@ -1,3 +1,3 @@
 """The servers that the faults are tried on."""
 
-from servers import moto_server  # noqa: F401
+from servers import asked_once, moto_server  # noqa: F401

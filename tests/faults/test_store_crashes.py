@@ -18,8 +18,23 @@ def crash(operation: Operation, how: str) -> Row:
         return crash_everywhere(operation, how, in_process(how), folder)
 
 
-@pytest.mark.parametrize("how", ["fails", "dies"])
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+FAILS = {
+    "push",
+    "gc",
+    "alias move",
+}  # by an error, which cleans up after itself; the others are left to `make test-all`
+
+
+@pytest.mark.parametrize(
+    ("operation", "how"),
+    [
+        pytest.param(
+            o, how, id=f"{o.name}-{how}", marks=[] if how == "dies" or o.name in FAILS else pytest.mark.minutes
+        )
+        for o in OPERATIONS
+        for how in ("fails", "dies")
+    ],
+)
 def test_nothing_is_lost_and_again_is_enough(operation: Operation, how: str) -> None:
     row = crash(operation, how)
     assert row.problems == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from cli_answers import Answer, Tlgan
-from servers import S3Server, moto_server, rclone_server  # noqa: F401
+from servers import S3Server, asked_once, moto_server, rclone_server  # noqa: F401
 
 from cluster.store import ArtifactStore, open_store
 from jobs.cli import main

@@ -1,1 +1,1 @@
-from servers import moto_server, rclone_server  # noqa: F401
+from servers import asked_once, moto_server, rclone_server  # noqa: F401

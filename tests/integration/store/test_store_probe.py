@@ -21,6 +21,9 @@ from tlgan.errors import BackendError, Conflict
 Open = Callable[[Dialect], tuple[S3Store, Proxy]]
 FULL = {"if_none_match": "yes", "if_match": "yes", "etag_form": "quoted", "ranges": "206", "list_after_put": True}
 
+FORM = "%Y-%m-%dT%H:%M:%S.%fZ"
+NOW = datetime.now(UTC).strftime(FORM)
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -130,17 +133,20 @@ def test_it_is_remembered(behind: Open, own_cache: Path, monkeypatch: pytest.Mon
     "content",
     [b"", b"{}", b"[" * 100_000, b'{"version": 1, "probe": {"if_match": "perhaps"}}', b'{"version": 0, "probe": {}}'],
 )
-def test_a_damaged_memory_is_none(behind: Open, content: bytes) -> None:
-    store, proxy = behind(Dialect())
+def test_a_damaged_memory_is_none(content: bytes, moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    moto_server.use(monkeypatch)
+    asked = Probe.model_validate({**FULL, "delete": True, "write": True, "servers": [], "seen": NOW, "requests": 7})
+    monkeypatch.setattr("cluster.store.probe_cache.Prober.run", lambda self: asked)
+    store = S3Store("bucket", "models", moto_server.endpoint)
     store.known.path.parent.mkdir(parents=True)
     store.known.path.write_bytes(content)
-    assert store.probe.if_match == "yes"
-    assert probing(proxy) > 0
+    assert store.probe == asked
+    assert json.loads(store.known.path.read_text())["probe"]["requests"] == 7, "and written anew"
 
 
 def remember(store: S3Store, age: timedelta = timedelta(0), **facts: object) -> None:
     """As if another process had seen this."""
-    seen = (datetime.now(UTC) - age).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    seen = (datetime.now(UTC) - age).strftime(FORM)
     probe = Probe.model_validate({**FULL, "delete": True, "servers": ["proxy/1"], "seen": seen, **facts})
     store.known.path.parent.mkdir(parents=True, exist_ok=True)
     store.known.path.write_text(json.dumps({"version": probe_cache.VERSION, "probe": probe.model_dump()}))

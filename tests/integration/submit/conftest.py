@@ -19,7 +19,7 @@ from typing import Any, Literal
 import pytest
 import yaml
 from pydantic import Field
-from servers import KEY, SECRET, free_port, moto_server  # noqa: F401
+from servers import KEY, SECRET, asked_once, free_port, moto_server  # noqa: F401
 
 from cluster.room import Node
 from cluster.specfile import parse_job
