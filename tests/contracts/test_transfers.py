@@ -101,6 +101,7 @@ class TestEveryMethod:
 
 
 DEPTHS = [(d, g) for d in range(BLOCKS) for g in (0, BLOCKS - 1)] + [(1, 2)]
+WHOLE = [(arch, "freeze") for arch in ARCHS] + [("dcgan", "scale_shift")]  # each depth
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ DEPTHS = [(d, g) for d in range(BLOCKS) for g in (0, BLOCKS - 1)] + [(1, 2)]
         (*fitting, *depths)
         for fitting in FITTING
         if fitting[1] in FREEZING
-        for depths in (DEPTHS if fitting[1] in ("freeze", "scale_shift") else [(1, 2)])
+        for depths in (DEPTHS if fitting in WHOLE else [(1, 2)])
     ],
 )
 def test_exactly_the_frozen_blocks_stay(

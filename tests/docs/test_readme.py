@@ -19,6 +19,7 @@ from tlgan import methods
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SHORT = [
+    "base.resources.workers=0",  # two are the quickstart's test's
     "base.train.kimg=0.3",
     "base.train.batch_size=16",
     "base.model.width=4",

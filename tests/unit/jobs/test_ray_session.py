@@ -83,10 +83,14 @@ def test_fractions_of_a_gpu_add_up() -> None:
 
 
 @pytest.mark.ray
-def test_closing_leaves_no_files_no_processes_and_the_loggers_as_they_were(tmp_path: Path) -> None:
-    """In a process of its own, for this one's Ray is shared. A local Ray that was started says nothing to the terminal."""
+def test_a_ray_of_its_own_from_start_to_end(tmp_path: Path) -> None:
+    """In a process of its own, for this one's Ray is shared. A local Ray that was started says nothing to the terminal.
+
+    It outlives the thread that asked for it: the stages of a pipeline are threads, and what one has started the next must
+    find alive. Closing leaves no files, no processes, and the loggers as they were.
+    """
     program = f"""
-        import logging
+        import logging, threading, time
         from pathlib import Path
         from cluster.ray_session import LOGGERS, RaySession
 
@@ -94,10 +98,14 @@ def test_closing_leaves_no_files_no_processes_and_the_loggers_as_they_were(tmp_p
         import ray
         before = state()
         with RaySession(log_file=Path({str(tmp_path / "ray.log")!r})) as session:
-            session.connect()
+            stage = threading.Thread(target=session.connect)
+            stage.start()
+            stage.join()
+            time.sleep(1)
             folder = session._folder
             assert folder.is_dir()
             assert state() != before
+            assert ray.get(ray.remote(lambda: 42).remote(), timeout=30) == 42
         assert not folder.exists(), sorted(folder.rglob("*"))
         assert state() == before
         print(folder)
@@ -116,34 +124,6 @@ def test_closing_leaves_no_files_no_processes_and_the_loggers_as_they_were(tmp_p
     running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not any(folder.encode() in line for line in running)
     assert not Path(folder).exists()
-
-
-@pytest.mark.ray
-def test_ray_outlives_the_thread_that_asked_for_it() -> None:
-    """The stages of a pipeline are threads: what one has started the next must find alive."""
-    program = """
-        import threading, time
-        from cluster.ray_session import RaySession
-
-        with RaySession() as session:
-            stage = threading.Thread(target=session.connect)
-            stage.start()
-            stage.join()
-            time.sleep(1)
-            import ray
-
-            print(ray.get(ray.remote(lambda: 42).remote(), timeout=30))
-    """
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=environment,
-    )
-    assert done.stdout == "42\n", done.stderr
 
 
 class SlowRay:

@@ -16,11 +16,11 @@ from tlgan import onnx as exporting
 from tlgan.errors import IntegrityError, SpecError
 from tlgan.registry import ARCHS
 
-QUICK = ("resnet",)  # and dcgan by the verb's test; the exporter takes long over each
+ALWAYS = ("resnet",)  # and dcgan by the verb's test; the exporter takes long over each
 
 
 @pytest.mark.parametrize(
-    "arch", [pytest.param(arch, marks=() if arch in (*QUICK, "stylegan2") else pytest.mark.minutes) for arch in ARCHS]
+    "arch", [pytest.param(arch, marks=() if arch in ALWAYS else pytest.mark.minutes) for arch in ARCHS]
 )
 def test_the_file_draws_the_same_images(arch: str, tmp_path: Path) -> None:
     G = pair(arch, 3, resolution=[32, 16])[0].eval().requires_grad_(False)
