@@ -94,9 +94,8 @@ def evaluate_on_ray(session: RaySession, task: EvaluationTask, resources: Resour
     """The same on `resources.workers` Ray workers. Raises `RunStopped`, or what a worker raised."""
     session.connect()
     from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
 
-    from cluster.process_group import NodesTorchConfig
+    from cluster.process_group import NodesTorchConfig, NodesTrainer
 
     use_gpu = resources.gpus_per_worker > 0
     per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
@@ -105,7 +104,7 @@ def evaluate_on_ray(session: RaySession, task: EvaluationTask, resources: Resour
     config = {**asdict(task), "threads": resources.cpus_per_worker, "device": None if use_gpu else "cpu"}
     store = task.open_store()
     with tempfile.TemporaryDirectory(prefix="tlgan-evaluate-") as bookkeeping:
-        trainer = TorchTrainer(
+        trainer = NodesTrainer(
             _worker,
             train_loop_config=config,
             torch_config=NodesTorchConfig(backend="nccl" if use_gpu else "gloo"),

@@ -1,4 +1,5 @@
-"""The process group of Ray Train's workers, on the network by which Ray's nodes see each other. Imports ray and torch.
+"""Ray Train's trainer as used here: its process group on the network by which Ray's nodes see each other, and no more
+processes than are needed. Imports ray and torch.
 
 Left alone, gloo listens where the host's own name points, which on many machines is loopback (Debian writes 127.0.1.1 into
 /etc/hosts): workers on other hosts would be told to connect to themselves.
@@ -13,11 +14,20 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from ray.train.torch import TorchConfig
+from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.torch.config import _TorchBackend
 
 VARIABLE = "GLOO_SOCKET_IFNAME"
 _SIOCGIFADDR = 0x8915
+
+
+class NodesTrainer(TorchTrainer):
+    """A `TorchTrainer` without the actor that hands out Ray Data's shards: nobody here has any, and it is a process more to
+    start, two seconds of a processor. Where Ray has no such method or callback any more, this is a plain `TorchTrainer`."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        made = super()._create_default_callbacks()  # type: ignore[misc]
+        return [callback for callback in made if type(callback).__name__ != "DatasetsCallback"]
 
 
 @dataclass

@@ -5,6 +5,7 @@ A Ray that somebody else initialised in this process (a notebook, a test session
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -58,6 +59,7 @@ class RaySession:
         self._handler: logging.Handler | None = None
         self._before: dict[str, tuple[list[logging.Handler], bool]] = {}
         self._folder: Path | None = None
+        self._ahead: threading.Thread | None = None
 
     def check(self, resources: ResourcesSpec, *, on_ray: bool) -> None:
         """Refuses what can never be given by Ray, or by this process's machine. Raises `Infeasible`, and starts nothing."""
@@ -70,6 +72,17 @@ class RaySession:
             alive = [node["Resources"] for node in self.connect().nodes() if node["Alive"]]
             return grown(alive, groups_here()), "the cluster"
         return [this_machine()], "this machine"
+
+    def connect_ahead(self) -> None:
+        """Connects beside what this process is doing now. A failure is left to `connect`, which tries again."""
+        if self._ahead is None:
+            self._ahead = threading.Thread(target=self._connect_quietly, daemon=True, name="tlgan-ray-ahead")
+            self._ahead.start()
+
+    def _connect_quietly(self) -> None:
+        with contextlib.suppress(BackendError):
+            self.connect()
+            import ray.train.torch  # noqa: F401  seconds, too
 
     def connect(self) -> Any:
         """The ray module, initialised. Raises `BackendError` when the address does not answer."""
@@ -152,6 +165,9 @@ class RaySession:
 
     def close(self) -> None:
         """Ends the Ray that was started here, removes its files, gives the loggers back."""
+        if self._ahead:
+            self._ahead.join()
+            self._ahead = None
         if self._mine or self._folder:
             import ray
 

@@ -130,15 +130,14 @@ def trainer_of(
     task: GanTask, rank: Callable[[dict[str, Any]], None], resources: ResourcesSpec, workers: int, bookkeeping: str
 ) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
 
-    from cluster.process_group import NodesTorchConfig
+    from cluster.process_group import NodesTorchConfig, NodesTrainer
 
     use_gpu = resources.gpus_per_worker > 0
     per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
     if use_gpu:
         per_worker["GPU"] = resources.gpus_per_worker
-    return TorchTrainer(
+    return NodesTrainer(
         rank,
         train_loop_config={
             **asdict(task),

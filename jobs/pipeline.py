@@ -31,7 +31,7 @@ def prepare(job: PipelineJob, session: Session) -> Plan:
         if isinstance(run, SweepJob):
             session.ray.check(run.base.resources, on_ray=True)
         elif isinstance(run, TrainingJob):
-            session.ray.check(run.resources, on_ray=run.resources.workers > 0 and run.makes == "gan")
+            session.ray.check(run.resources, on_ray=_on_ray(run))
     return Plan(job, [], {"spec": job.to_dict()}, payload={"never_cached": True})
 
 
@@ -54,7 +54,10 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
                 running[start(work, f"stage {name}")] = name
         if not running:
             break
-        for future in _finished(running, session):
+        ended = _finished(running, session)
+        if not ended and any(_on_ray(job.stages[name].run) for name in waiting):
+            session.ray.connect_ahead()  # by now it is clear that not everything was done before
+        for future in ended:
             name = running.pop(future)
             error = future.exception()
             if error is None:
@@ -69,6 +72,13 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
     stages = {name: {"run": done[name].id, "outputs": done[name].outputs} for name in job.order()}
     made = patiently(lambda: _outputs(done, session), f"pipeline {run.id}")
     return Outcome(made, facts={"stages": stages})
+
+
+def _on_ray(job: Job) -> bool:
+    """Whether it starts Ray, or joins a cluster."""
+    if isinstance(job, TrainingJob):
+        return job.resources.workers > 0 and job.makes == "gan"
+    return isinstance(job, SweepJob)
 
 
 def _finished(running: Mapping[Future[RunRecord], str], session: Session) -> set[Future[RunRecord]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from cluster.specfile import parse_job
 from jobs.execute import execute
 from jobs.pipeline import demand
 from jobs.session import Session
-from tlgan.errors import BackendError, RunFailed
+from tlgan.errors import BackendError, RunFailed, RunStopped
 
 Events = list[tuple[str, dict[str, Any]]]
 
@@ -75,6 +76,22 @@ def test_a_stage_waits_for_a_store_that_is_away(session: Session, monkeypatch: p
     monkeypatch.setattr("cluster.patience.FIRST_PAUSE", 0.01)
     assert execute(job, session).state == "succeeded"
     assert not away
+
+
+def test_ray_is_begun_beside_a_stage_that_takes_long(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+    monkeypatch.setattr(session.ray, "connect_ahead", begun.set)
+
+    def hold(run: str, event: dict[str, Any]) -> None:
+        if event["type"] == "progress":
+            begun.wait(20)
+            session.interrupted.set()
+
+    session.listener = hold
+    child = tiny("child", "finetune", init_from={"stage": "base"}, resources={"workers": 1})
+    with pytest.raises(RunStopped):
+        execute(pipeline({"base": {"run": tiny("base")}, "tune": {"run": child, "needs": ["base"]}}), session)
+    assert begun.is_set()
 
 
 def test_a_failing_stage_fails_the_pipeline_and_what_needs_it_does_not_start(session: Session, events: Events) -> None:

@@ -1,4 +1,4 @@
-"""At which address the workers of a training talk to each other."""
+"""At which address the workers of a training talk to each other, and what is started beside them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 
 import pytest
 import ray
+from ray.train import ScalingConfig
+from ray.train.torch import TorchTrainer
 
-from cluster.process_group import VARIABLE, interface_of, use_the_nodes_address
+from cluster.process_group import VARIABLE, NodesTrainer, interface_of, use_the_nodes_address
 
 
 def test_loopback_has_an_interface_and_strangers_have_none() -> None:
@@ -29,3 +31,13 @@ def test_the_nodes_own_interface_is_named_unless_a_person_did(
     monkeypatch.setattr("cluster.process_group.interface_of", {"10.1.2.3": "eth7"}.get)
     use_the_nodes_address()
     assert os.environ.get(VARIABLE) == name
+
+
+def test_no_actor_for_shards_that_nobody_has() -> None:
+    """Fails with a Ray that has it in another way: then look whether leaving it out is still worth it."""
+
+    def made_by(kind: type[TorchTrainer]) -> set[str]:
+        trainer = kind(print, scaling_config=ScalingConfig(num_workers=2))
+        return {type(callback).__name__ for callback in trainer._create_default_callbacks()}
+
+    assert made_by(TorchTrainer) - made_by(NodesTrainer) == {"DatasetsCallback"}

@@ -126,6 +126,16 @@ def test_a_ray_of_its_own_from_start_to_end(tmp_path: Path) -> None:
     assert not Path(folder).exists()
 
 
+@pytest.mark.usefixtures("before_ray")
+def test_what_fails_ahead_is_told_by_whoever_needs_it() -> None:
+    session = RaySession(f"127.0.0.1:{unused_port()}")
+    session.connect_ahead()
+    session.connect_ahead()
+    session.close()
+    with pytest.raises(BackendError, match="can't reach the Ray cluster at 127"):
+        session.connect()
+
+
 class SlowRay:
     """Ray on a busy machine: it starts at the `works`-th try."""
 
