@@ -42,7 +42,9 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not _shares_ray(item.path))
+    items.sort(
+        key=lambda item: (not _shares_ray(item.path), item.get_closest_marker("ray") is None)
+    )  # the long ones first
     if os.environ.get("TLGAN_LONG_TESTS"):
         return
     for item in items:

@@ -11,7 +11,7 @@ from jobs.cli import main
 
 SPECS = files("jobs") / "specs"
 TRAIN = ["train.kimg=0.5", "train.batch_size=32"]
-ALONE = {
+SHORT = {
     "classifier": ["train.kimg=2", "model.width=8"],
     "pretrain": [*TRAIN, "model.width=8", "data.limit=1000", "resources.workers=0", "evaluation.samples=64"],
     "pretrain-stylegan2": [*TRAIN, "model.width=8", "model.max_width=16", "data.limit=1000", "evaluation.samples=64"],

@@ -189,6 +189,7 @@ METHODS = methods.Setting(
 )  # fmt: skip
 
 
+@pytest.mark.minutes
 def test_methods(tmp_path: Path) -> None:
     """Scratch and two methods, in an order by KID; the page says where each stands."""
     result, cells = methods.measure(quick=True, store=f"file://{tmp_path / 'store'}", setting=METHODS)

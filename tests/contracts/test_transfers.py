@@ -14,6 +14,7 @@ from tlgan.distributed import World
 from tlgan.errors import SpecError
 from tlgan.learners.gan import GanLearner
 from tlgan.models.adapters import plain
+from tlgan.models.blocks import Network
 from tlgan.recipe import Recipe
 from tlgan.sampling import generate
 from tlgan.transfer import Start, start_from
@@ -55,13 +56,32 @@ def transfer(arch: str, method: str, freeze_d: int = 0, freeze_g: int = 0, **tra
     return recipe(model={"arch": arch}, transfer=section, **train)
 
 
+def both_of(start: Start) -> tuple[tuple[str, Network], ...]:
+    return ("G", start.G), ("D", start.D)
+
+
 @pytest.mark.parametrize(("arch", "method"), FITTING)
 class TestEveryMethod:
     def test_starts_from_the_parents_average_and_discriminator(self, arch: str, method: str, parents) -> None:
-        start, _ = child(transfer(arch, method), parents(arch))
+        """All else is fresh, and told: what was taken over, what trains, what is frozen."""
+        of = transfer(arch, method)
+        start = start_from(parents(arch), of, 1)
+        trainable = {w: sum(p.numel() for p in net.parameters() if p.requires_grad) for w, net in both_of(start)}
+        learner = GanLearner(of, start.G, start.D, World(), start.G_ema)
         for which, network in (("G_ema", start.G), ("G_ema", start.G_ema), ("D", start.D)):
             own = {n: t for n, t in plain(network).state_dict().items() if ".miner." not in n}
             assert differing(own, load_network(parents(arch), which).state_dict()) == []
+        assert all(not optimiser.state for optimiser in learner.optimisers.values())
+        for which, network in both_of(start):
+            total = sum(p.numel() for p in network.parameters())
+            held = sum(p.numel() for group in learner.optimisers[which].param_groups for p in group["params"])
+            assert held == trainable[which] == start.coverage.trainable[which]
+            assert start.coverage.frozen[which] == total - held
+        G, D = pair(arch)
+        coverage = start.coverage.to_json()
+        assert coverage["matched"] == {"G": len(G.state_dict()), "G_ema": len(G.state_dict()), "D": len(D.state_dict())}
+        assert not any(coverage["reshaped"].values())
+        assert not any(coverage["missing"].values())
 
     def test_trains_and_gives_images(self, arch: str, method: str, parents, tmp_path: Path) -> None:
         _, learner = child(transfer(arch, method), parents(arch))
@@ -77,31 +97,9 @@ class TestEveryMethod:
         assert set(load_network(tmp_path, "D").state_dict()) == set(pair(arch)[1].state_dict())
         torch.testing.assert_close(published(z), learner.ema.module(z), rtol=1e-4, atol=1e-5)
 
-    def test_optimisers_start_fresh_and_hold_what_trains_only(self, arch: str, method: str, parents) -> None:
-        of = transfer(arch, method)
-        start = start_from(parents(arch), of, 1)
-        networks = {"G": start.G, "D": start.D}
-        trainable = {w: sum(p.numel() for p in net.parameters() if p.requires_grad) for w, net in networks.items()}
-        learner = GanLearner(of, start.G, start.D, World(), start.G_ema)
-        assert all(not optimiser.state for optimiser in learner.optimisers.values())
-        for which, network in networks.items():
-            held = sum(p.numel() for group in learner.optimisers[which].param_groups for p in group["params"])
-            total = sum(p.numel() for p in network.parameters())
-            assert held == trainable[which] == start.coverage.trainable[which]
-            assert start.coverage.frozen[which] == total - trainable[which]
-
-    def test_reports_what_was_taken_over(self, arch: str, method: str, parents) -> None:
-        start, _ = child(transfer(arch, method), parents(arch))
-        G, D = pair(arch)
-        counts = {"G": len(G.state_dict()), "G_ema": len(G.state_dict()), "D": len(D.state_dict())}
-        coverage = start.coverage.to_json()
-        assert coverage["matched"] == counts
-        assert not any(coverage["reshaped"].values())
-        assert not any(coverage["missing"].values())
-
 
 DEPTHS = [(d, g) for d in range(BLOCKS) for g in (0, BLOCKS - 1)] + [(1, 2)]
-WHOLE = [(arch, "freeze") for arch in ARCHS] + [("dcgan", "scale_shift")]  # each depth
+WHOLE = [("dcgan", "freeze"), ("stylegan2", "freeze"), ("dcgan", "scale_shift")]  # each depth
 
 
 @pytest.mark.parametrize(
