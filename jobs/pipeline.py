@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from cluster.job import ArtifactInput, FinetuneJob, Job, PipelineJob, SweepJob, TrainingJob, inputs_of
+from cluster.job import ArtifactInput, EvaluateJob, FinetuneJob, Job, PipelineJob, SweepJob, TrainingJob, inputs_of
 from cluster.patience import patiently
 from cluster.runs import RunRecord
 from cluster.waiting import start
@@ -78,7 +78,7 @@ def _on_ray(job: Job) -> bool:
     """Whether it starts Ray, or joins a cluster."""
     if isinstance(job, TrainingJob):
         return job.resources.workers > 0 and job.makes == "gan"
-    return isinstance(job, SweepJob)
+    return isinstance(job, SweepJob) or (isinstance(job, EvaluateJob) and job.resources.workers > 0)
 
 
 def _finished(running: Mapping[Future[RunRecord], str], session: Session) -> set[Future[RunRecord]]:

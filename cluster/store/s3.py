@@ -82,7 +82,7 @@ def make_client(endpoint: str | None, profile: str | None = None) -> S3Client:
 
 @cache
 def _service_models() -> Any:
-    """Read once by a process, not once for each client: half of what making one takes."""
+    """Read once by a process, not once for each client: three quarters of what making one takes."""
     return botocore.session.Session().get_component("data_loader")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from botocore.loaders import JSONFileLoader
 from dialects import CutsBodies, Dialect, LosesReplies, Proxy
 from servers import KEY, SECRET, S3Server, free_port
 
@@ -147,3 +148,20 @@ def test_scrub_cuts_user_info_and_signatures() -> None:
     )
     assert scrub(dirty) == "GET https://host:9000/b/k failed; s3://b/a@b is fine"
     assert scrub("http://127.0.0.1:9000/a@b") == "http://127.0.0.1:9000/a@b"
+
+
+def test_a_further_store_does_not_read_the_service_models_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    S3Store("bucket", "models", "http://127.0.0.1:9")
+    read: list[str] = []
+    load_file = JSONFileLoader.load_file
+
+    def counting(self: JSONFileLoader, file_path: str) -> object:
+        found = load_file(self, file_path)
+        read.extend([file_path] if found is not None else [])
+        return found
+
+    monkeypatch.setattr(JSONFileLoader, "load_file", counting)
+    S3Store("bucket", "models", "http://127.0.0.1:9")
+    assert read == []
