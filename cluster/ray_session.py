@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from cluster.code import PACKAGES, VARIABLE
 from cluster.room import Node, check_fits, groups_here, grown
 from cluster.sections import ResourcesSpec
+from cluster.spinning import spinning_longer
 from tlgan.errors import BackendError
 
 LOGGERS = ("ray", "ray.train", "ray.tune", "ray.data", "ray._private")
@@ -153,15 +154,16 @@ class RaySession:
                     ) from error
 
     def _start(self, ray: Any) -> None:
-        ray.init(
-            address="local",
-            num_cpus=_cpus(),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=str(self._folder),
-        )
+        with spinning_longer():
+            ray.init(
+                address="local",
+                num_cpus=_cpus(),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=str(self._folder),
+            )
 
     def close(self) -> None:
         """Ends the Ray that was started here, removes its files, gives the loggers back."""

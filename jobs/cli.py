@@ -16,6 +16,7 @@ import typer
 from typer.main import get_command, get_group
 
 import tlgan
+from cluster.spinning import spin_little
 from jobs.help import LAST, SETTINGS, Command, Group
 from jobs.output import Context, print_error
 from jobs.verbs import GROUPS, PANELS, VERBS
@@ -171,8 +172,7 @@ def build() -> Any:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command line (default: the process's) and returns its exit code. Never raises."""
-    # Threads of torch that wait should sleep, not spin: on a machine with other work, spinning costs a factor of 2 to 10.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    spin_little()
     given = sys.argv[1:] if arguments is None else arguments
     options = given[: given.index("--")] if "--" in given else given
     if "--no-color" in options:

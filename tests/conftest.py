@@ -14,6 +14,8 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # before torch is imported anywhere, and for the processes that tests start
 
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # nor do threads that wait spin: other tests want the processor
+
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # started in the background of a script: its children would ignore it too

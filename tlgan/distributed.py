@@ -7,13 +7,19 @@ batch statistics by `tlgan.models.blocks.BatchNorm2d`, logged numbers by `mean_o
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+_KNOWN = inspect.signature(DistributedDataParallel.__init__).parameters
+_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _KNOWN else "broadcast_buffers"
+"""Newer versions of torch warn of the second name."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,8 @@ class World:
         if self.size == 1 or not any(p.requires_grad for p in module.parameters()):
             return module
         ids = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+        local_buffers: dict[str, Any] = {_BUFFERS: False}
+        return DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True, **local_buffers)
 
     def slice(self, rows: Tensor) -> Tensor:
         """This rank's rows of a tensor drawn for the global batch `[B, ...] -> [B / size, ...]`."""
