@@ -12,7 +12,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ STALE_SECONDS = 7 * 24 * 3600
 
 @dataclass(frozen=True)
 class Upload:
-    """The upload of one content to one key, in parts of one size; `upload_id` is the server's name for it."""
+    """The upload of one content to one key, in parts of one size; `upload_id` is the server's name for it.
+
+    `crc`: the server said that it holds each part against the CRC-32 sent with it.
+    """
 
     endpoint: str | None
     bucket: str
@@ -33,6 +36,7 @@ class Upload:
     size: int
     part_size: int
     upload_id: str = ""
+    crc: bool = False
 
 
 class UploadJournal:
@@ -58,11 +62,10 @@ class UploadJournal:
                     with contextlib.suppress(OSError):
                         path.unlink()
 
-    def find(self, upload: Upload) -> str | None:
-        """The server's name of an earlier, unfinished upload of the same."""
+    def find(self, upload: Upload) -> Upload | None:
+        """An earlier, unfinished upload of the same."""
         known = _read(self._path(upload))
-        fits = known is not None and {**known, "upload_id": ""} == asdict(upload)
-        return str(known["upload_id"]) if known and fits else None
+        return known if known and replace(known, upload_id="", crc=False) == upload else None
 
     def write(self, upload: Upload) -> None:
         with contextlib.suppress(OSError):
@@ -80,20 +83,18 @@ class UploadJournal:
                     continue
                 if path.suffix != ".json" or (known := _read(path)) is None:
                     path.unlink(missing_ok=True)
-                elif (known.get("endpoint"), known.get("bucket")) == (endpoint, bucket):
-                    yield Upload(**known)
+                elif (known.endpoint, known.bucket) == (endpoint, bucket):
+                    yield known
 
     def _path(self, upload: Upload) -> Path:
         fields = [upload.endpoint, upload.bucket, upload.key, upload.sha256, upload.size, upload.part_size]
         return self.root / f"{hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:32]}.json"
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> Upload | None:
     """None for a file that is not there or is no journal."""
     try:
-        found = json.loads(path.read_bytes())
-        Upload(**found)
-        return dict(found)
+        return Upload(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -29,7 +29,12 @@ class QuickPut:
         self.usable = bool(endpoint) and not encryption()
 
     def __call__(
-        self, key: str, data: bytes, md5: bytes | None, part: tuple[str, int] | None = None
+        self,
+        key: str,
+        data: bytes,
+        md5: bytes | None,
+        part: tuple[str, int] | None = None,
+        crc: str | None = None,
     ) -> dict[str, Any] | None:
         """The server's answer as the client would give it, or None: ask the client. `part`: name of the upload and number."""
         if not self.usable:
@@ -43,6 +48,8 @@ class QuickPut:
         headers = {"Content-Length": str(len(data))}
         if md5 is not None:
             headers["Content-MD5"] = with_md5(data, md5)["ContentMD5"]
+        if crc is not None:
+            headers["x-amz-checksum-crc32"] = crc
         where = {"partNumber": part[1], "uploadId": part[0]} if part else {}
         request = AWSRequest("PUT", self.url + quote(key, safe="/~"), headers=headers, data=data, params=where)
         request.context.update(self.context)

@@ -22,6 +22,11 @@ def md5_of(data: bytes | memoryview) -> bytes:
     return hashlib.md5(data, usedforsecurity=False).digest()
 
 
+def crc_as_sent(crc: int) -> str:
+    """A CRC-32 as the protocol writes it."""
+    return base64.b64encode(crc.to_bytes(4, "big")).decode()
+
+
 def with_md5(data: bytes, md5: bytes) -> dict[str, Any]:
     """Body and Content-MD5: servers that enforce it refuse a body damaged on the way."""
     return {"Body": data, "ContentMD5": base64.b64encode(md5).decode()}

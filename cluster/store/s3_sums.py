@@ -1,8 +1,7 @@
 """The sums of a file and of its parts, in one reading.
 
-sha256 goes through a file from front to back and keeps one core busy. Meanwhile the other cores take the md5 of its parts,
-which the server is asked for when they are sent. md5 is slower than sha256, so where they don't keep up a part gets a CRC
-instead: that tells whether it is still the same when it is sent, and its md5 is taken then.
+sha256 goes through a file from front to back and keeps one core busy. Another reads ahead for it meanwhile and takes the CRC
+of each part, by which the part is known again when it is sent.
 """
 
 from __future__ import annotations
@@ -10,53 +9,57 @@ from __future__ import annotations
 import hashlib
 import threading
 import zlib
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor, wait
 from io import FileIO
 from pathlib import Path
 
 from cluster.store.s3_gate import cores
-from cluster.store.s3_receipt import md5_of
-from tlgan.errors import IntegrityError
 
-CHANGED = "the file changed after it was hashed"
 FILES = 4
-AHEAD = 3
-
-Sum = bytes | int
-"""Of one part: its md5, or its CRC-32."""
+BLOCK = 4 << 20
 
 
 class Summing:
-    """Sums files, in any number of threads. Memory: at most `FILES * (AHEAD + 1)` parts, fewer on few cores."""
+    """Sums files, in any number of threads. Memory: two blocks a file, of at most `FILES` files, fewer on few cores."""
 
     def __init__(self, pool: Executor) -> None:
         self.pool, self._turn = pool, threading.Semaphore(min(FILES, cores()))
 
-    def hash_parts(self, path: Path, part_size: int) -> tuple[str, list[Sum]]:
-        """sha256 of a file, in hexadecimal, and the sums of its parts of `part_size` bytes."""
+    def hash_parts(self, path: Path, part_size: int) -> tuple[str, list[int]]:
+        """sha256 of a file, in hexadecimal, and the CRC-32 of each of its parts of `part_size` bytes."""
         hasher = hashlib.sha256()
-        jobs: list[Future[Sum]] = []
-        ring = [memoryview(bytearray(part_size)) for _ in range(min(AHEAD, cores()) + 1)]
-        try:
-            with self._turn, path.open("rb", buffering=0) as file:
-                while size := _fill(file, part := ring[len(jobs) % len(ring)]):
-                    kept_up = sum(not job.done() for job in jobs[-len(ring) :]) < max(1, cores() - 1)
-                    jobs.append(self.pool.submit(md5_of if kept_up else zlib.crc32, part[:size]))
-                    hasher.update(part[:size])
-                    if len(jobs) >= len(ring):
-                        jobs[-len(ring)].result()  # the next reading goes where its part is
-                return hasher.hexdigest(), [job.result() for job in jobs]
-        finally:
-            wait(jobs)
+        with self._turn, path.open("rb", buffering=0) as file:
+            reader = _Reader(file, part_size)
+            now, free = (memoryview(bytearray(min(BLOCK, part_size))) for _ in range(2))
+            ahead = self.pool.submit(reader.read, now)
+            try:
+                while size := ahead.result():
+                    ahead = self.pool.submit(reader.read, free)
+                    hasher.update(now[:size])
+                    now, free = free, now
+            finally:
+                wait([ahead])
+        return hasher.hexdigest(), reader.crcs
 
 
-def md5_of_same(data: bytes, known: Sum) -> bytes:
-    """The md5 of a part that is sent. Raises `IntegrityError` when it is not what was summed."""
-    if isinstance(known, bytes):
-        return known  # the server will tell
-    if zlib.crc32(data) != known:
-        raise IntegrityError(CHANGED)
-    return md5_of(data)
+class _Reader:
+    """Reads a file block by block, none of which is in two parts."""
+
+    def __init__(self, file: FileIO, part_size: int) -> None:
+        self.file, self.part_size = file, part_size
+        self.crcs: list[int] = []
+        self._left = 0
+
+    def read(self, block: memoryview) -> int:
+        """How many bytes of the file are in `block` now; 0 at its end."""
+        size = _fill(self.file, block[: self._left or self.part_size])
+        if size and not self._left:
+            self.crcs.append(0)
+            self._left = self.part_size
+        if size:
+            self.crcs[-1] = zlib.crc32(block[:size], self.crcs[-1])
+            self._left -= size
+        return size
 
 
 def _fill(file: FileIO, part: memoryview) -> int:

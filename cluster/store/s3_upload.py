@@ -1,8 +1,8 @@
 """Large objects go up in parts, sent a few at a time, completed only when every byte is that of the digest.
 
-A file is hashed once: the reading that gives its sha256 gives a sum of every part too, of most their md5. The server says the
-md5 of what it received, so a file that changes between its hashing and its sending is noticed as surely as a part damaged on
-the way; where the server's word is no md5, parts are summed again before they are sent.
+A file is hashed once: the reading that gives its sha256 gives the CRC of every part too, by which a file that changes between its
+hashing and its sending is noticed. The server says the md5 of what it received, or refuses what has another; and servers that hold
+parts against their CRC are given that as well.
 
 An upload that was killed goes on from the parts that the server has, each compared by its md5. Nobody sees an upload
 before it is completed, so it may be older than the lease under which it is.
@@ -14,11 +14,12 @@ import contextlib
 import hashlib
 import os
 import threading
+import zlib
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
 
@@ -27,8 +28,8 @@ from cluster.store.s3_errors import code_of, is_missing, status_of
 from cluster.store.s3_gate import Gate
 from cluster.store.s3_journal import Upload, UploadJournal
 from cluster.store.s3_quick import QuickPut
-from cluster.store.s3_receipt import Receipts, md5_of, with_md5
-from cluster.store.s3_sums import CHANGED, Sum, Summing, md5_of_same
+from cluster.store.s3_receipt import Receipts, crc_as_sent, md5_of, with_md5
+from cluster.store.s3_sums import Summing
 from tlgan.errors import BackendError, IntegrityError
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ PART = 8 << 20
 LARGE, LARGE_PART = 256 << 20, 2 * PART  # fewer requests cost client and server less, and there are enough to share out
 MAX_PARTS = 9_000
 TRIES = 2
+CRC: Literal["CRC32"] = "CRC32"
+CHANGED = "the file changed after it was hashed"
 
 Part = dict[str, Any]
 
@@ -63,11 +66,11 @@ class Multipart:
         self.client, self.url, self.endpoint, self.bucket = client, url, endpoint, bucket
         self.gate, self.quick, self.receipts, self.pool = gate, quick, receipts, pool
         self.journal, self._summing = UploadJournal(), Summing(pool)
-        self._swept, self._ahead = False, threading.Lock()
-        self._sums: dict[tuple[str, int, int], list[Sum]] = {}
+        self._swept, self._refuses_crc, self._ahead = False, False, threading.Lock()
+        self._sums: dict[tuple[str, int, int], list[int]] = {}
 
     def hash_file(self, path: Path) -> str:
-        """sha256 of a file, in hexadecimal; the sums of its parts are kept for its upload."""
+        """sha256 of a file, in hexadecimal; the CRCs of its parts are kept for its upload."""
         stat = path.stat()
         digest, self._sums[_identity(path, stat)] = self._summing.hash_parts(path, part_size(stat.st_size))
         return digest
@@ -105,15 +108,25 @@ class Multipart:
 
     def _begin(self, upload: Upload, resumable: bool) -> tuple[Upload, dict[int, str]]:
         """The upload with its name, and the md5 (by the server's word) of the parts that are there: number -> md5."""
-        if resumable and (known := self.journal.find(upload)):
-            upload = replace(upload, upload_id=known)
-            if (there := self._parts(upload)) is not None:
-                return upload, there
-        answer = self.client.create_multipart_upload(Bucket=self.bucket, Key=upload.key)
-        upload = replace(upload, upload_id=answer["UploadId"])
+        if resumable and (known := self.journal.find(upload)) and (there := self._parts(known)) is not None:
+            return known, there
+        answer = self._create(upload.key)
+        upload = replace(upload, upload_id=answer["UploadId"], crc=answer.get("ChecksumAlgorithm") == CRC)
         if resumable:
             self.journal.write(upload)
         return upload, {}
+
+    def _create(self, key: str) -> Mapping[str, Any]:
+        """Asks for an upload with CRCs. Who knows them says so and checks each part; most others overhear the wish."""
+        wish: dict[str, Any] = {} if self._refuses_crc else {"ChecksumAlgorithm": CRC}
+        try:
+            return self.client.create_multipart_upload(Bucket=self.bucket, Key=key, **wish)
+        except ClientError as error:
+            if not wish or status_of(error) not in (400, 501):
+                raise
+        answer = self.client.create_multipart_upload(Bucket=self.bucket, Key=key)
+        self._refuses_crc = True
+        return answer
 
     def _parts(self, upload: Upload) -> dict[int, str] | None:
         pages = self.client.get_paginator("list_parts")
@@ -126,9 +139,9 @@ class Multipart:
         return {part["PartNumber"]: part["ETag"].strip('"') for part in found if part["Size"]}
 
     def _send_all(
-        self, upload: Upload, path: Path, there: Mapping[int, str], sums: list[Sum] | None
+        self, upload: Upload, path: Path, there: Mapping[int, str], sums: list[int] | None
     ) -> tuple[list[Part], str | None]:
-        """All parts and the sha256 of what was read; None where each part is held against its own in `sums`.
+        """All parts and the sha256 of what was read; None where each part is held against its CRC in `sums`.
 
         The next part is read and summed while the gate is shut.
         """
@@ -140,12 +153,14 @@ class Multipart:
                 for number in range(1, -(-upload.size // upload.part_size) + 1):
                     with self._ahead:
                         data = file.read(upload.part_size)
-                        md5 = None if sums is None else md5_of_same(data, sums[number - 1])
+                        crc, md5 = zlib.crc32(data), md5_of(data)
+                        if sums is not None and crc != sums[number - 1]:
+                            raise IntegrityError(CHANGED)
                         if hasher:
                             hasher.update(data)
                         self.gate.enter(weight)
                     try:
-                        job = self.pool.submit(self._send, upload, number, data, md5, there.get(number))
+                        job = self.pool.submit(self._send, upload, number, data, crc, md5, there.get(number))
                     except BaseException:
                         self.gate.leave(weight)
                         raise
@@ -158,14 +173,13 @@ class Multipart:
         finally:
             wait(futures)  # a part that arrives after an abort would stay and cost
 
-    def _send(self, upload: Upload, number: int, data: bytes, md5: bytes | None, there: str | None) -> Part:
-        """Sends a part, if the server does not have it; `md5`: of what it must be, None: of `data`."""
-        if md5 is None or not self.receipts.etags_are_md5:
-            md5 = _checked(data, md5)
+    def _send(self, upload: Upload, number: int, data: bytes, crc: int, md5: bytes, there: str | None) -> Part:
+        """Sends a part, if the server does not have it."""
+        part: Part = {"PartNumber": number, **({"ChecksumCRC32": crc_as_sent(crc)} if upload.crc else {})}
         if there == md5.hex():
-            return {"PartNumber": number, "ETag": f'"{there}"'}
+            return {**part, "ETag": f'"{there}"'}
         body = {"Body": data} if self.receipts.etags_are_md5 else with_md5(data, md5)  # else the server sums it twice
-        where = {**_where(upload), "PartNumber": number, **body}
+        where = {**_where(upload), **part, **body}
         etags: set[str] = set()
         for attempt in range(TRIES):
             try:
@@ -177,18 +191,18 @@ class Multipart:
                     raise _Forgotten from None
                 raise
             if self.receipts.confirms(answer, md5) is not False:
-                return {"PartNumber": number, "ETag": answer["ETag"]}
-            _checked(data, md5)
+                return {**part, "ETag": answer["ETag"]}
             etags.add(answer["ETag"])
             where.update(with_md5(data, md5))
         if self.receipts.etags_are_md5 is None and len(etags) == 1:  # the same twice: it is no md5 here
-            return {"PartNumber": number, "ETag": etags.pop()}
+            return {**part, "ETag": etags.pop()}
         raise BackendError(f"store {self.url}: part {number} of {upload.key} was damaged on the way, {TRIES} times")
 
     def _put_part(self, where: dict[str, Any], data: bytes, md5: bytes, quick: bool) -> Mapping[str, Any]:
         if quick:
             sent_md5 = md5 if "ContentMD5" in where else None
-            if answer := self.quick(where["Key"], data, sent_md5, (where["UploadId"], where["PartNumber"])):
+            name = where["UploadId"], where["PartNumber"]
+            if answer := self.quick(where["Key"], data, sent_md5, name, where.get("ChecksumCRC32")):
                 self.gate.faster()
                 return answer
         return self.gate.patiently(lambda: self.client.upload_part(**where))
@@ -234,14 +248,6 @@ class Multipart:
         self.journal.remove(upload)
         with contextlib.suppress(Exception):
             self.client.abort_multipart_upload(**_where(upload))
-
-
-def _checked(data: bytes, md5: bytes | None) -> bytes:
-    """The md5 of `data`. Raises `IntegrityError` when it is not `md5`."""
-    found = md5_of(data)
-    if md5 not in (None, found):
-        raise IntegrityError(CHANGED)
-    return found
 
 
 def part_size(size: int) -> int:

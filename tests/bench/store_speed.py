@@ -54,7 +54,12 @@ class Bench:
         self.bucket = f"bench-{uuid.uuid4().hex[:12]}"
         raw_client().create_bucket(Bucket=self.bucket)
         try:
-            self._whole("push", self.big, 0.9, [("boto3 upload_file", "raw_upload"), ("tlgan push", "push")])
+            ways = [
+                ("boto3 upload_file", "raw_upload"),
+                ("boto3 without sums", "raw_upload_unsummed"),
+                ("tlgan push", "push"),
+            ]
+            self._whole("push", self.big, 0.9, ways)
             self._whole("pull", self.big, 0.9, [("boto3 download_file", "raw_download"), ("tlgan pull", "pull")])
             ways = [
                 ("boto3 upload_file", "raw_upload"),

@@ -26,23 +26,28 @@ from cluster.store.s3 import S3Store
 NAME = "model"
 
 
-def raw_client() -> Any:
-    """boto3 as it comes, but for the checksum trailers and sums of ranges that some servers refuse."""
+def raw_client(sums: bool | None = None) -> Any:
+    """boto3 as it comes: it takes a CRC-32 of what it sends. Without `sums`: over TLS, where some servers refuse those."""
+    if sums is None:
+        sums = not os.environ["TLGAN_S3_ENDPOINT"].startswith("https:")
+    when = "when_supported" if sums else "when_required"
     config = Config(
-        s3={"addressing_style": "path"},
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
+        s3={"addressing_style": "path"}, request_checksum_calculation=when, response_checksum_validation=when
     )
     region = os.environ.get("AWS_REGION", "us-east-1")
     return boto3.client("s3", endpoint_url=os.environ["TLGAN_S3_ENDPOINT"], region_name=region, config=config)
 
 
-def raw_upload(bucket: str, key: str, path: Path) -> Callable[[], object]:
+def raw_upload(bucket: str, key: str, path: Path, sums: bool | None = None) -> Callable[[], object]:
     """A file, or the files of a folder one after the other."""
-    client = raw_client()
+    client = raw_client(sums)
     client.head_bucket(Bucket=bucket)
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     return lambda: [client.upload_file(str(file), bucket, f"{key}/{file.name}") for file in files]
+
+
+def raw_upload_unsummed(bucket: str, key: str, path: Path) -> Callable[[], object]:
+    return raw_upload(bucket, key, path, sums=False)
 
 
 def raw_upload_10(bucket: str, key: str, path: Path) -> Callable[[], object]:
@@ -96,7 +101,9 @@ def killed_push(bucket: str, key: str, path: Path) -> Callable[[], object]:
     return lambda: ArtifactStore(store).push(NAME, path, kind="files")
 
 
-WAYS = {way.__name__: way for way in (raw_upload, raw_upload_10, raw_download, push, pull, killed_push)}
+WAYS = {
+    way.__name__: way for way in (raw_upload, raw_upload_unsummed, raw_upload_10, raw_download, push, pull, killed_push)
+}
 
 
 def peak_mib() -> float:

@@ -7,7 +7,7 @@ import os
 import random
 import statistics
 import threading
-import time
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -20,9 +20,7 @@ from botocore.exceptions import ClientError
 from cluster.store import ObjectInfo, filecopy, s3_gate, s3_sums, s3_upload, transfer
 from cluster.store.filecopy import copy_hashed
 from cluster.store.s3_gate import Gate
-from cluster.store.s3_receipt import md5_of
 from cluster.store.s3_upload import part_size
-from tlgan.errors import IntegrityError
 
 FINE = {"ResponseMetadata": {"HTTPStatusCode": 200}}
 
@@ -172,22 +170,15 @@ def test_one_listing_for_many_blobs() -> None:
     assert large.read < 1000
 
 
-def test_where_md5_does_not_keep_up_a_part_has_a_crc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(data: bytes) -> bytes:
-        time.sleep(0.05)
-        return md5_of(data)
-
-    monkeypatch.setattr(s3_sums, "md5_of", slow)
-    monkeypatch.setattr(s3_sums, "cores", lambda: 2)
-    parts = [bytes([n]) * 1000 for n in range(8)]
-    (tmp_path / "file").write_bytes(b"".join(parts))
-    with ThreadPoolExecutor(4) as pool:
-        digest, sums = s3_sums.Summing(pool).hash_parts(tmp_path / "file", 1000)
-    assert digest == hashlib.sha256(b"".join(parts)).hexdigest()
-    assert {type(known) for known in sums} == {bytes, int}
-    assert [s3_sums.md5_of_same(part, known) for part, known in zip(parts, sums, strict=True)] == list(
-        map(md5_of, parts)
-    )
-    late = next(n for n, known in enumerate(sums) if isinstance(known, int))
-    with pytest.raises(IntegrityError, match="changed after it was hashed"):
-        s3_sums.md5_of_same(parts[late][:-1] + b"!", sums[late])
+@pytest.mark.parametrize("size", [0, 1, 999, 1000, 1001, 7999, 8000])
+def test_a_file_and_its_parts_are_summed_in_one_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Blocks that parts are no multiple of, too."""
+    monkeypatch.setattr(s3_sums, "BLOCK", 300)
+    data = random.Random(size).randbytes(size)
+    (tmp_path / "file").write_bytes(data)
+    with ThreadPoolExecutor(2) as pool:
+        digest, crcs = s3_sums.Summing(pool).hash_parts(tmp_path / "file", 1000)
+    assert digest == hashlib.sha256(data).hexdigest()
+    assert crcs == [zlib.crc32(data[start : start + 1000]) for start in range(0, size, 1000)]

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import random
 import signal
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ClientError
 from servers import S3Server
+from wire import Raw, Wire, busy, flipped
 
 from cluster.store import ArtifactStore, open_store, s3_download, s3_progress, s3_upload
 from cluster.store.s3 import S3Store
@@ -57,41 +54,6 @@ else:
     s3_progress.Progress.reached = watch
     store.download("a/big", Path(path), sha256=digest, size=40 << 20)
 """
-
-
-class Wire:
-    """Sees each request of a store, and may change it or answer it."""
-
-    def __init__(self, store: S3Store) -> None:
-        self.seen: Counter[str] = Counter()
-        self.ranges: list[str] = []
-        self.change: Callable[[str, AWSPreparedRequest], AWSResponse | None] = lambda operation, request: None
-        store.client.meta.events.register("before-send.s3", self._see)
-
-    def _see(self, event_name: str, request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
-        operation = event_name.rpartition(".")[2]
-        self.seen[operation] += 1
-        if "Range" in request.headers:
-            self.ranges.append(_text(request.headers["Range"]))
-        return self.change(operation, request)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-class _Raw:
-    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
-        yield b"<Error><Code>SlowDown</Code></Error>"
-
-
-def busy(request: AWSPreparedRequest) -> AWSResponse:
-    return AWSResponse(request.url, 503, {}, _Raw())
-
-
-def flipped(request: AWSPreparedRequest) -> None:
-    body = request.body if isinstance(request.body, bytes) else request.body.read()
-    request.body = io.BytesIO(bytes([body[0] ^ 1]) + body[1:])
 
 
 @pytest.fixture(params=["moto", "rclone"])
@@ -214,6 +176,38 @@ def test_an_upload_whose_parts_were_confirmed_is_not_looked_at_again(store: S3St
     store.put("a/big", big[0], sha256=store.hash_file(big[0]))
     assert wire.seen["CompleteMultipartUpload"] == 1
     assert wire.seen["HeadObject"] == 0
+
+
+def test_who_knows_crcs_is_given_them(server: S3Server, store: S3Store, url: str, big: tuple[Path, str]) -> None:
+    """moto says that it does, and keeps them; rclone overhears the wish. An upload that is taken up again goes on as it began."""
+    path, digest = big
+    kill_midway("put", url, path, digest)
+    sent: set[bool] = set()
+    wire = Wire(store)
+    wire.change = lambda operation, request: (
+        sent.add("x-amz-checksum-crc32" in request.headers) if operation == "UploadPart" else None
+    )
+    store.put("a/big", path, sha256=store.hash_file(path))
+    assert wire.seen["CreateMultipartUpload"] == 0
+    assert sent == {server.name == "moto"}
+    found = store.client.head_object(Bucket=store.bucket, Key=f"{store.prefix}a/big", ChecksumMode="ENABLED")
+    assert ("ChecksumCRC32" in found) == (server.name == "moto")
+
+
+def test_who_refuses_the_wish_for_crcs_is_asked_without(store: S3Store, big: tuple[Path, str]) -> None:
+    asked: list[bool] = []
+
+    def refuse(operation: str, request: AWSPreparedRequest) -> AWSResponse | None:
+        if operation != "CreateMultipartUpload":
+            return None
+        asked.append("x-amz-checksum-algorithm" in request.headers)
+        return AWSResponse(request.url, 501, {}, Raw()) if asked[-1] else None
+
+    Wire(store).change = refuse
+    store.put("a/big", big[0], sha256=big[1])
+    store.put("a/again", big[0], sha256=big[1])
+    assert asked[-2:] == [False, False], "once a process"
+    assert all(asked[:-2]), "the client repeats what fails on the server"
 
 
 def test_given_up_uploads_are_ended(
