@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cluster.code import PACKAGES, VARIABLE
+from cluster.ray_signals import apart, take_back
 from cluster.room import Node, check_fits, groups_here, grown
 from cluster.sections import ResourcesSpec
 from cluster.spinning import spinning_longer
@@ -53,7 +54,7 @@ class RaySession:
         if self.address == "local":
             self.address = None
         self.log_file = log_file
-        self._mine = False
+        self._mine = self._took_signals = False
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._keeper: threading.Thread | None = None
@@ -88,7 +89,14 @@ class RaySession:
     def connect(self) -> Any:
         """The ray module, initialised. Raises `BackendError` when the address does not answer."""
         with self._lock:  # stages of a pipeline come here side by side
-            return self._connect()
+            ray = self._connect()
+        self.take_signals_back()
+        return ray
+
+    def take_signals_back(self) -> None:
+        """After `connect` in another thread: what the main thread has to do, if it has not done it."""
+        if self._took_signals and take_back():
+            self._took_signals = False
 
     def _connect(self) -> Any:
         for name, value in QUIET.items():
@@ -106,7 +114,7 @@ class RaySession:
             where = f"the Ray cluster at {self.address}" if self.address else "a local Ray"
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise BackendError(f"can't reach {where}: {first}", hint="check RAY_ADDRESS and RAY_AUTH_TOKEN") from error
-        self._mine = True
+        self._mine = self._took_signals = True
         return ray
 
     def _begin(self, ray: Any) -> None:
@@ -154,7 +162,7 @@ class RaySession:
                     ) from error
 
     def _start(self, ray: Any) -> None:
-        with spinning_longer():
+        with spinning_longer(), apart():
             ray.init(
                 address="local",
                 num_cpus=_cpus(),

@@ -8,11 +8,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
-import math
 import os
 import signal
 import sys
-import time
 from typing import Any
 
 from cluster.jsonlog import set_up
@@ -28,7 +26,6 @@ from tlgan.errors import BackendError, RunStopped, TlganError
 from tlgan.manifest import now_utc
 
 PR_SET_PDEATHSIG = 1
-SAME_SECONDS = 2.0
 
 
 def main(store: str, run_id: str, submission: str) -> int:
@@ -40,7 +37,7 @@ def main(store: str, run_id: str, submission: str) -> int:
     with (
         Progress(ctx) as progress,
         Session(ArtifactStore(store), progress) as session,
-        _in_order(session, ctx),
+        _polite(session, ctx),
     ):
         _end_with_launcher()
         told = session.runs.get_json(run_id, f"submissions/{submission}.json") or {}
@@ -66,18 +63,6 @@ def _end_with_launcher() -> None:
     """Where the system can: a SIGTERM when the launcher dies, for nobody would hear this process any more."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-class _in_order(_polite):  # noqa: N801 - used as a function
-    """As for `tlgan run`, but a SIGTERM that comes twice at once is one: to this process's group, and passed on by the launcher."""
-
-    last = -math.inf
-
-    def _handle(self, number: int, frame: Any) -> None:
-        now = time.monotonic()
-        if number != signal.SIGTERM or now - self.last > SAME_SECONDS:
-            self.last = now
-            super()._handle(number, frame)
 
 
 def _record_end(session: Session, run_id: str, submission: str, error: BaseException) -> None:

@@ -54,6 +54,7 @@ def perform(plan: Plan, session: Session, run: RunRecord) -> Outcome:
                 running[start(work, f"stage {name}")] = name
         if not running:
             break
+        session.ray.take_signals_back()
         ended = _finished(running, session)
         if not ended and any(_on_ray(job.stages[name].run) for name in waiting):
             session.ray.connect_ahead()  # by now it is clear that not everything was done before

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +18,7 @@ from jobs.output import Context, table
 from tlgan.errors import NotFound, SpecError
 
 QUICK, FULL = 2_000, 50_000
+SAME_SECONDS = 2.0
 RERUN = "Run again what was done before with the same recipe and inputs."
 
 
@@ -113,10 +116,13 @@ def run_attached(ctx: Context, job: Any, *, fresh: bool = False, given: Any = No
 
 
 class _polite:  # noqa: N801 - used as a function
-    """While it lasts, Ctrl-C or SIGTERM asks the session to stop, and only a second one interrupts."""
+    """While it lasts, Ctrl-C or SIGTERM asks the session to stop, and only a second one interrupts.
+
+    A SIGTERM that comes twice at once is one: to this process and to its group, as by `timeout` and by launchers.
+    """
 
     def __init__(self, session: Any, ctx: Context) -> None:
-        self.session, self.ctx = session, ctx
+        self.session, self.ctx, self.last = session, ctx, -math.inf
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
@@ -124,6 +130,10 @@ class _polite:  # noqa: N801 - used as a function
             self.before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def _handle(self, number: int, frame: Any) -> None:
+        if number == signal.SIGTERM:
+            before, self.last = self.last, time.monotonic()
+            if self.last - before < SAME_SECONDS:
+                return
         if self.session.interrupted.is_set():
             raise KeyboardInterrupt
         again = "Ctrl-C again: at once"
