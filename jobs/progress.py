@@ -73,7 +73,8 @@ class Progress:
     def _started(self, run_id: str, event: Event) -> None:
         self.totals[run_id] = event["total"]
         workers = event.get("workers", 1)
-        self._print(f"{run_id}  training for {event['total'] / 1000:g} kimg on {workers} worker{'s' * (workers > 1)}")
+        where = f"on {workers} worker{'s' * (workers > 1)}" + ", in bf16" * (event.get("precision") == "bf16")
+        self._print(f"{run_id}  training for {event['total'] / 1000:g} kimg {where}")
 
     def _resumed(self, run_id: str, event: Event) -> None:
         self.totals.setdefault(run_id, event.get("total", 0))

@@ -227,7 +227,9 @@ class TrainSpec(Section):
     ema_kimg: NonNegativeFloat = Field(5.0, description="half-life of the generator's moving average in kimg; 0: off")
     ema_rampup: NonNegativeFloat = Field(0.05, description="half-life is at most this share of images seen; 0: off")
     style_mixing: float = Field(0.9, ge=0, le=1, description="share of images drawn from two latents (stylegan2)")
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        "fp32", description="auto: bf16 where the hardware is fast in it"
+    )
     seed: int = Field(0, ge=0, le=MAX_SEED)
 
 

@@ -255,7 +255,8 @@ class _Run:
     def _processes(self) -> dict[str, Any]:
         own = torch.tensor([os.getpid()], device=self.world.device)
         pids = [int(row.item()) for row in self.world.gather_rows(own)]
-        return {"total": self.schedule.total, "workers": self.world.size, "pid": pids[0], "pids": pids}
+        told = {"total": self.schedule.total, "workers": self.world.size, "precision": self.learner.precision}
+        return {**told, "pid": pids[0], "pids": pids}
 
     def tick(self, stats: dict[str, Tensor], before: int, nimg: int) -> None:
         """Add up a step's statistics; at a tick, average them over steps and ranks, check and report them.

@@ -30,6 +30,7 @@ from tlgan.losses.lecam import lecam_of
 from tlgan.losses.penalties import penalties_of
 from tlgan.models.blocks import Network, channels_last
 from tlgan.models.taps import tapped
+from tlgan.precision import settled
 from tlgan.random import generator
 from tlgan.recipe import Recipe
 from tlgan.transfer import method_of
@@ -46,6 +47,7 @@ class GanLearner:
         layout = {"device": world.device, "memory_format": torch.channels_last}
         self.G, self.D = G.to(**layout), D.to(**layout)
         train = recipe.train
+        self.precision = settled(train.precision, world)
         self.ema = Ema(G if G_ema is None else G_ema.to(**layout), train.ema_kimg * 1000, train.ema_rampup)
         self.loss = registry.LOSSES.load(recipe.loss.name)()
         self.augment = build_augment(recipe.augment)
@@ -199,8 +201,7 @@ class GanLearner:
         return {name: self.world.slice(values) for name, values in drawn.items()}
 
     def _autocast(self):
-        bf16 = self.recipe.train.precision == "bf16"
-        return torch.autocast(self.world.device.type, dtype=torch.bfloat16, enabled=bf16)
+        return torch.autocast(self.world.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """All tensors that change in training, by owner: networks, moving average, optimisers keyed by parameter name, terms."""

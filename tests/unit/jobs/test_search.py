@@ -80,6 +80,15 @@ def test_only_numbers_are_published(caplog: pytest.LogCaptureFixture) -> None:
     assert "fid is nan" in caplog.text
 
 
+def test_a_training_in_bf16_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for precision in ("fp32", "bf16"):
+        Progress(Context())("p-1", {"type": "started", "total": 8000, "workers": 2, "precision": precision})
+    assert capsys.readouterr().err.splitlines() == [
+        "p-1  training for 8 kimg on 2 workers",
+        "p-1  training for 8 kimg on 2 workers, in bf16",
+    ]
+
+
 @pytest.mark.parametrize(("mode", "best"), [("min", "0.2"), ("max", "0.7")])
 def test_the_best_trial_told_is_the_best(mode: str, best: str) -> None:
     told: list[str] = []

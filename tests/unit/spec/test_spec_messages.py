@@ -27,7 +27,7 @@ VALUES = [
     ("train.seed", "1.5", "train.seed: expected a whole number >= 0, received 1.5"),
     ("train.seed", "true", "train.seed: expected a whole number >= 0, received true"),
     ("train.beta1", "1", "train.beta1: expected a number >= 0 and < 1, received 1"),
-    ("train.precision", "fp23", 'train.precision: expected one of: fp32, bf16; received "fp23" (did you mean "fp32"?)'),
+    ("train.precision", "fp23", 'train.precision: expected one of: fp32, bf16, auto; received "fp23" (did you mean "fp32"?)'),
     ("data.limit", "0", "data.limit: expected a whole number >= 1, received 0"),
     ("data.flip", "yes", 'data.flip: expected true or false, received "yes" (write true)'),
     ("data.classes", "[]", "data.classes: expected a list of words, at least 1, received []"),
