@@ -46,7 +46,7 @@ def search(
 
     from cluster.tune_watch import Searcher, Watcher
 
-    conductor = Conductor(job, director, task_of, tell)
+    conductor = Conductor(job, director, task_of, tell, idle_is_ours=session.address is None)
     before = os.environ.get(PENDING)
     os.environ[PENDING] = str(job.search.parallel)  # else Tune starts the workers one after another
     try:
@@ -85,13 +85,20 @@ def resources_of(job: SweepJob) -> dict[str, float]:
 class Conductor:
     """Between the director, which decides, and Tune, which runs. Called from Tune's loop alone.
 
-    An error in here ends the search; it is kept in `error`.
+    An error in here ends the search; it is kept in `error`. `idle_is_ours`: processors that no trial of the search uses any
+    more are given to those that are left, in a Ray of our own; on a cluster they are for others.
     """
 
     def __init__(
-        self, job: SweepJob, director: Director, task_of: Callable[[Turn], GanTask], tell: Callable[[Trial], None]
+        self,
+        job: SweepJob,
+        director: Director,
+        task_of: Callable[[Turn], GanTask],
+        tell: Callable[[Trial], None],
+        idle_is_ours: bool = False,
     ) -> None:
         self.job, self.director, self.task_of, self.tell = job, director, task_of, tell
+        self.idle_is_ours = idle_is_ours
         self.error: BaseException | None = None
         self.tasks: dict[str, GanTask] = {}
         self.board: dict[str, Trial] = {}
@@ -169,7 +176,8 @@ class Conductor:
 
     def _said(self, answer: Answer) -> dict[str, Any]:
         if answer.turn is None:
-            return {"do": answer.do}
+            threads = self.threads(answer.beside)
+            return {"do": answer.do, **({"threads": threads} if threads else {})}
         return {"do": answer.do, "task": asdict(self._task(answer.turn))}
 
     def _put(self, key: str, value: dict[str, Any]) -> None:
@@ -183,8 +191,15 @@ class Conductor:
     def _task(self, turn: Turn) -> GanTask:
         task = self.task_of(turn)
         device = None if self.job.base.resources.gpus_per_worker else "cpu"
-        self.tasks[turn.trial] = replace(task, device=device)
+        self.tasks[turn.trial] = replace(task, device=device, threads=self.threads(turn.beside))
         return self.tasks[turn.trial]
+
+    def threads(self, beside: int | None) -> int | None:
+        """Of a trial that trains when `beside` trials do; None: as many as its actor was started with."""
+        resources, slots = self.job.base.resources, self.job.search.parallel
+        if not self.idle_is_ours or beside is None or resources.workers > 1 or resources.gpus_per_worker:
+            return None
+        return resources.cpus_per_worker * max(1, slots // beside)
 
     def _stopped(self) -> bool:
         if self.stopping is None and self.tasks:

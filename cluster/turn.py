@@ -3,7 +3,7 @@
 Measurements go to the driver through Tune. Answers come back through the store, so that a rank of a nested Ray Train run gets
 them as a plain trial does:
 
-runs/<run>/trials/<n>/answers/<attempt>-<nimg>.json     {"do": "go" | "stop" | "park" | "turn", "task": ...}
+runs/<run>/trials/<n>/answers/<attempt>-<nimg>.json     {"do": "go" | "stop" | "park" | "turn", "task": ..., "threads": ...}
 runs/<run>/trials/<n>/answers/<attempt>-over.json       the budget is used up: end at the next tick
 runs/<run>/trials/<n>/told/<attempt>-<nimg>.json        ranks of a nested run: a measurement, for the actor to pass on
 """
@@ -107,6 +107,10 @@ class Line:
         if nimg >= self.total or not self.waits:
             return False
         self.answer = self.wait(nimg)
+        if self.answer and "threads" in self.answer:
+            import torch
+
+            torch.set_num_threads(self.answer["threads"])
         return self.answer is None or self.answer["do"] != "go"
 
     def wait(self, nimg: int) -> Answer | None:
@@ -134,8 +138,14 @@ class Line:
 def _here(line: Line) -> bool:
     trial = line.task.run.rpartition("/")[2]
     about = f"trial {trial} on {socket.gethostname()} (process {os.getpid()}), code in {root()}"
-    with captured(line.store, line.task.run, "rank-0", about):
-        finished = run_gan(line.task, TaskHooks(measured=line.measured, should_stop=line.asked))
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        with captured(line.store, line.task.run, "rank-0", about):
+            finished = run_gan(line.task, TaskHooks(measured=line.measured, should_stop=line.asked))
+    finally:
+        torch.set_num_threads(threads)  # the actor is used again
     if line.failure:
         raise line.failure
     return finished

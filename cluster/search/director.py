@@ -31,12 +31,15 @@ Suggest = Callable[[Sequence[Member]], tuple[Params, str] | Literal["later"] | N
 
 @dataclass(frozen=True)
 class Turn:
-    """One stretch of a trial on one worker. `start`: trial and nimg of the checkpoint to go on from; `best`: score so far."""
+    """One stretch of a trial on one worker. `start`: trial and nimg of the checkpoint to go on from; `best`: score so far;
+    `beside`: how many trials train at this time, it among them, where that does not depend on timing.
+    """
 
     trial: str
     params: Params
     start: tuple[str, int] | None = None
     best: float | None = None
+    beside: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Answer:
     nimg: int
     do: Literal["go", "stop", "park", "turn"]
     turn: Turn | None = None
+    beside: int | None = None  # as in a turn
 
 
 @dataclass(frozen=True)
@@ -221,7 +225,10 @@ class Director:
         start = member.origin if self.plan.rule.keeps_state and not member.afresh else None
         if start is None:
             return Turn(member.name, member.params)
-        return Turn(member.name, member.params_at(start[1] + 1), start, best)
+        return Turn(member.name, member.params_at(start[1] + 1), start, best, self._beside(member, start[1]))
+
+    def _beside(self, member: Member, nimg: int) -> int | None:
+        return self.plan.rule.beside(self.members, member, nimg, self.planned)
 
     def _waiting(self) -> list[str]:
         return sorted(trial for trial, state in self.active.items() if state == "waiting")
@@ -242,7 +249,7 @@ class Director:
                 trial, member.params_at(nimg + 1), (decision.source or trial, nimg), member.best and member.best.value
             )
             return Answer(trial, nimg, "turn", turn)
-        return Answer(trial, nimg, "go")
+        return Answer(trial, nimg, "go", beside=self._beside(member, nimg))
 
     # what is known
 

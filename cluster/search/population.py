@@ -17,13 +17,14 @@ import numpy as np
 
 from cluster.search.member import Decision, Member, ordinal
 from cluster.search.points import Params, active, draw
+from cluster.search.rules import Rule
 from cluster.space import Space, in_order
 
 FACTORS = (0.8, 1.2)
 TAG = 0x9B7
 
 
-class Population:
+class Population(Rule):
     """A rule (see `cluster.search.rules.Rule`) that exchanges state instead of stopping."""
 
     keeps_state = True

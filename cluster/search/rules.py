@@ -33,8 +33,12 @@ class Rule(Protocol):
         """About the last measurement of `member`; None while it is too early. `planned`: trials there will be."""
         ...
 
+    def beside(self, members: Sequence[Member], member: Member, nimg: int, planned: int) -> int | None:
+        """How many trials train after the decision about `member` at `nimg`; None where the clock has a say in that."""
+        return None
 
-class Never:
+
+class Never(Rule):
     """Every trial runs to its end."""
 
     keeps_state = False
@@ -46,7 +50,7 @@ class Never:
         raise AssertionError("there are no rungs")
 
 
-class Asha:
+class Asha(Rule):
     """Asynchronous successive halving (Li et al. 2020), in its stopping form, trials taken in the order of their numbers.
 
     At rungs grace, grace * eta, ... a trial goes on unless it is worse than the 1 - 1/eta quantile of those before it.
@@ -82,7 +86,7 @@ class Asha:
         return Decision("promoted", why)
 
 
-class Median:
+class Median(Rule):
     """The median stopping rule (Golovin et al. 2017, Google Vizier), trials taken in the order of their numbers.
 
     Every `every` images a trial whose best is worse than the median of the others' running averages ends.
@@ -118,7 +122,7 @@ class Median:
         return Decision("promoted", shown)
 
 
-class Hyperband:
+class Hyperband(Rule):
     """Hyperband (Li et al. 2018): brackets of successive halving that begin with less and less selection.
 
     With s_max = floor(log_eta(R / grace)), bracket s begins ceil((s_max + 1) / (s + 1) * eta^s) trials with R / eta^s images
@@ -170,3 +174,12 @@ class Hyperband:
         if place > keep:
             return Decision("stopped", f"stopped early by Hyperband: {why}, the best {keep} go on")
         return Decision("promoted", why)
+
+    def beside(self, members: Sequence[Member], member: Member, nimg: int, planned: int) -> int | None:
+        """In a search of one bracket: those that go on. Beside others anything may be under way."""
+        _, numbers = self.bracket(member.number)
+        rung = member.rung_of(nimg)
+        if len(numbers) < planned or rung is None:
+            return None
+        there = [(other, m.nimg) for other in members if (m := other.at(rung))]
+        return sum(other.decided[at].verdict == "promoted" for other, at in there if at in other.decided) or None

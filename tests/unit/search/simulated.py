@@ -95,6 +95,7 @@ class Simulation:
         self.store: Any = Memory(self.rng)
         self.fails, self.attempts = fails or set(), 0
         self.histories: dict[tuple[str, int], list[tuple[int, dict[str, Any]]]] = {}
+        self.beside: dict[tuple[str, int], set[int | None]] = {}  # by trial and the nimg from which it goes on
         self.most = 0
 
     def run(self, lifetime: float = math.inf) -> Director | None:
@@ -127,6 +128,7 @@ class Simulation:
         self.most = max(self.most, len(self.director.active))
         for answer in self.director.answers():
             if answer.do == "go":
+                self.beside.setdefault((answer.trial, answer.nimg), set()).add(answer.beside)
                 self._until_next(answer.trial, answer.nimg)
             elif answer.turn:
                 self._begin(answer.turn)
@@ -137,6 +139,7 @@ class Simulation:
         self.director.begun(turn.trial)
         before = self.histories[turn.start] if turn.start else []
         nimg = turn.start[1] if turn.start else 0
+        self.beside.setdefault((turn.trial, nimg), set()).add(turn.beside)
         changed = not before or before[-1][1] != turn.params
         self.histories[turn.trial, 0] = [*before, (nimg, turn.params)] if changed else before
         self._until_next(turn.trial, nimg)

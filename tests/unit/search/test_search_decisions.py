@@ -77,3 +77,24 @@ def test_trials_that_fail_hold_nobody_up() -> None:
             assert all(m.over for m in director.members)
             found.append(decisions(simulation.entries()))
         assert found[0] == found[1]
+
+
+def test_how_many_go_on_beside_each_other_is_known_where_one_bracket_is_all_there_is() -> None:
+    """So that they can share what the others leave idle, and train the same after a kill."""
+    early = {"scheduler": "hyperband", "grace_kimg": 6, "eta": 2}
+    job = sweep({"trials": 4, "parallel": 2}, early)
+    through = Simulation(job, 0)
+    assert through.run()
+    wanted = through.beside
+    assert sorted(nimg for _, nimg in wanted) == [0, 0, 0, 0, 6750, 6750, 13500]
+    assert all(found == {{0: None, 6750: 2, 13500: 1}[nimg]} for (_, nimg), found in wanted.items())
+    rng = random.Random(0)
+    for seed in range(1, 8):
+        killed = Simulation(job, seed)
+        while killed.run(lifetime=rng.randrange(1, 9)) is None:
+            assert killed.attempts < 400
+        assert all(wanted[stretch] == found for stretch, found in killed.beside.items())
+    for search, early in ({"trials": 5, "parallel": 2}, early), ({"trials": 4, "parallel": 2}, ASHA):
+        other = Simulation(sweep(search, early), 0)
+        assert other.run()
+        assert set().union(*other.beside.values()) == {None}

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from simulated import Simulation, sweep
 
 from cluster.search.build import director_of
 from cluster.store import open_store
 from cluster.task import GanTask
 from cluster.tuner import Conductor, resources_of
-from cluster.turn import Line, answer_key
+from cluster.turn import Line, _here, answer_key
 
 GO, STOP, PARK = {"do": "go"}, {"do": "stop"}, {"do": "park"}
 
@@ -94,6 +96,56 @@ def test_the_conductor_hands_out_turns_tells_changes_and_passes_answers_on(tmp_p
     again = conductor.next()
     assert again
     assert again["trial"] == "000"
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_the_last_trial_gets_the_others_processors_in_a_ray_of_our_own(task: GanTask, ours: bool) -> None:
+    early = {"scheduler": "hyperband", "grace_kimg": 13, "eta": 2}
+    job = sweep({"trials": 2, "parallel": 2}, early)
+    director = director_of(job, Simulation(job, 0).ledger())
+    conductor = Conductor(
+        job, director, lambda turn: replace(task, run=f"s-1/trials/{turn.trial}"), lambda row: None, idle_is_ours=ours
+    )
+    for value in (0.7, 0.5):
+        told = conductor.next()
+        assert told
+        assert json.loads(told["turn"])["task"]["threads"] is None
+        conductor.begun(told["trial"])
+        conductor.heard(told["trial"], {"nimg": 13500, "value": value})
+    key = answer_key(conductor.tasks["001"], 13500)
+    assert json.loads(task.open_store().get(key)) == {"do": "go", **({"threads": 2} if ours else {})}
+    conductor.ended("000", failed=False)
+    conductor.ended("001", failed=True)
+    again = conductor.next()  # its worker died: another goes on from the checkpoint
+    assert again
+    assert json.loads(again["turn"])["task"]["threads"] == (2 if ours else None)
+
+
+def test_threads_are_taken_up_at_the_answer(task: GanTask) -> None:
+    before = torch.get_num_threads()
+    line = Line(task.open_store(), task, True, lambda nimg, value: None)
+    task.open_store().put(answer_key(task, 1000), json.dumps({**GO, "threads": before + 1}).encode())
+    try:
+        assert not line.measured(1000, {"kid": 0.5})
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_next_trial_of_an_actor_has_its_own_threads(task: GanTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr("cluster.turn.run_gan", lambda *_: torch.set_num_threads(before + 1) or True)
+    assert _here(Line(task.open_store(), task, True, lambda nimg, value: None))
+    assert torch.get_num_threads() == before
+
+
+def test_what_a_trial_can_not_share_stays_its_own(task: GanTask) -> None:
+    for changes in ({"workers": 2}, {"gpus_per_worker": 1}):
+        job = sweep({"trials": 2, "parallel": 4})
+        resources = job.base.resources.model_copy(update=changes)
+        job = job.model_copy(update={"base": job.base.model_copy(update={"resources": resources})})
+        director = director_of(job, Simulation(job, 0).ledger())
+        assert Conductor(job, director, lambda turn: task, lambda row: None, idle_is_ours=True).threads(1) is None
 
 
 def test_trials_share_a_gpu_by_fractions() -> None:
