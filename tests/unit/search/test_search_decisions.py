@@ -94,7 +94,7 @@ def test_how_many_go_on_beside_each_other_is_known_where_one_bracket_is_all_ther
         while killed.run(lifetime=rng.randrange(1, 9)) is None:
             assert killed.attempts < 400
         assert all(wanted[stretch] == found for stretch, found in killed.beside.items())
-    for search, early in ({"trials": 5, "parallel": 2}, early), ({"trials": 4, "parallel": 2}, ASHA):
-        other = Simulation(sweep(search, early), 0)
+    for trials, rule in ((5, early), (4, ASHA)):
+        other = Simulation(sweep({"trials": trials, "parallel": 2}, rule), 0)
         assert other.run()
         assert set().union(*other.beside.values()) == {None}
