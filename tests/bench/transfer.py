@@ -68,9 +68,12 @@ class Bench:
         return record
 
     def load(self, spec: str, overrides: list[str]) -> Any:
+        """A shipped spec, in fp32: every machine's table is to be the same."""
         from cluster.specfile import load_spec
 
-        return load_spec(str(SPECS / f"{spec}.yaml"), overrides)
+        sections = {"pretrain": "train", "finetune": "train", "sweep": "base.train"}
+        pinned = [f"{sections[spec]}.precision=fp32"] if spec in sections else []
+        return load_spec(str(SPECS / f"{spec}.yaml"), [*overrides, *pinned])
 
     def prepare(self) -> None:
         """The extractor and the glyph networks."""
