@@ -79,12 +79,20 @@ def test_a_stage_waits_for_a_store_that_is_away(session: Session, monkeypatch: p
 
 
 def test_ray_is_begun_beside_a_stage_that_takes_long(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = threading.Event()
+    """And the main thread then takes the signals back that Ray took."""
+    begun, taken = threading.Event(), threading.Event()
+
+    def take_back() -> None:
+        if begun.is_set() and threading.current_thread() is threading.main_thread():
+            taken.set()
+
     monkeypatch.setattr(session.ray, "connect_ahead", begun.set)
+    monkeypatch.setattr(session.ray, "take_signals_back", take_back)
 
     def hold(run: str, event: dict[str, Any]) -> None:
         if event["type"] == "progress":
             begun.wait(20)
+            taken.wait(20)
             session.interrupted.set()
 
     session.listener = hold
@@ -92,6 +100,7 @@ def test_ray_is_begun_beside_a_stage_that_takes_long(session: Session, monkeypat
     with pytest.raises(RunStopped):
         execute(pipeline({"base": {"run": tiny("base")}, "tune": {"run": child, "needs": ["base"]}}), session)
     assert begun.is_set()
+    assert taken.is_set()
 
 
 def test_a_failing_stage_fails_the_pipeline_and_what_needs_it_does_not_start(session: Session, events: Events) -> None:
