@@ -228,7 +228,7 @@ class Director:
         return Turn(member.name, member.params_at(start[1] + 1), start, best, self._beside(member, start[1]))
 
     def _beside(self, member: Member, nimg: int) -> int | None:
-        return self.plan.rule.beside(self.members, member, nimg, self.planned)
+        return self.plan.rule.beside(self.members, member, nimg, self.trials)
 
     def _waiting(self) -> list[str]:
         return sorted(trial for trial, state in self.active.items() if state == "waiting")

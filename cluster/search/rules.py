@@ -33,8 +33,11 @@ class Rule(Protocol):
         """About the last measurement of `member`; None while it is too early. `planned`: trials there will be."""
         ...
 
-    def beside(self, members: Sequence[Member], member: Member, nimg: int, planned: int) -> int | None:
-        """How many trials train after the decision about `member` at `nimg`; None where the clock has a say in that."""
+    def beside(self, members: Sequence[Member], member: Member, nimg: int, trials: int) -> int | None:
+        """How many trials train after the decision about `member` at `nimg`; None where the clock has a say in that.
+
+        `trials`: asked for. That a grid has fewer points is found out at some time or other.
+        """
         return None
 
 
@@ -175,11 +178,11 @@ class Hyperband(Rule):
             return Decision("stopped", f"stopped early by Hyperband: {why}, the best {keep} go on")
         return Decision("promoted", why)
 
-    def beside(self, members: Sequence[Member], member: Member, nimg: int, planned: int) -> int | None:
+    def beside(self, members: Sequence[Member], member: Member, nimg: int, trials: int) -> int | None:
         """In a search of one bracket: those that go on. Beside others anything may be under way."""
         _, numbers = self.bracket(member.number)
         rung = member.rung_of(nimg)
-        if len(numbers) < planned or rung is None:
+        if len(numbers) < trials or rung is None:
             return None
         there = [(other, m.nimg) for other in members if (m := other.at(rung))]
         return sum(other.decided[at].verdict == "promoted" for other, at in there if at in other.decided) or None

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from simulated import Simulation, sweep
+from simulated import SPACE, Simulation, sweep
 
 from cluster.search.ledger import decisions
 
@@ -94,7 +94,13 @@ def test_how_many_go_on_beside_each_other_is_known_where_one_bracket_is_all_ther
         while killed.run(lifetime=rng.randrange(1, 9)) is None:
             assert killed.attempts < 400
         assert all(wanted[stretch] == found for stretch, found in killed.beside.items())
-    for trials, rule in ((5, early), (4, ASHA)):
-        other = Simulation(sweep({"trials": trials, "parallel": 2}, rule), 0)
-        assert other.run()
-        assert set().union(*other.beside.values()) == {None}
+    few = {"algo": "grid", "trials": 8, "parallel": 2}, early, {"train.lr_g": {"choice": [1e-4, 3e-4, 1e-3, 3e-3]}}
+    for search, rule, space in (
+        ({"trials": 5, "parallel": 2}, early, SPACE),
+        ({"trials": 4, "parallel": 2}, ASHA, SPACE),
+        few,
+    ):
+        for seed in range(8):
+            other = Simulation(sweep(search, rule, space=space), seed)
+            assert other.run()
+            assert set().union(*other.beside.values()) == {None}
