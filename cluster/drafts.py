@@ -16,7 +16,7 @@ from cluster.store.base import Store
 from cluster.store.condemned import condemned_keys
 from cluster.store.layout import blob_key
 from cluster.store.transfer import in_parallel
-from tlgan.manifest import FileEntry
+from tlgan.manifest import FileEntry, blobs_of
 
 _NAME = re.compile(r"draft(?:-(\d+))?\.json")
 
@@ -46,7 +46,7 @@ def files_of(draft: dict[str, Any]) -> list[FileEntry]:
 
 def keep_draft(artifacts: ArtifactStore, run: str, attempt: int, draft: dict[str, Any]) -> bool:
     """Pins the blobs of an earlier attempt's draft for this one. False when a collector has taken some, or may."""
-    keys = {blob_key(entry): entry.size for entry in files_of(draft)}
+    keys = {blob_key(blob): blob.size for blob in blobs_of(files_of(draft))}
     name = pin_name(run, attempt)
     leases.pin(artifacts.store, name, keys)
     if condemned_keys(artifacts.store).isdisjoint(keys):

@@ -94,7 +94,7 @@ def deleted_rows(artifacts: ArtifactStore, name: str | None = None) -> list[Row]
             unknown = {"digest": None, "kind": None, "files": None, "bytes": None, "restorable": False}
             return known | unknown | {"problem": error.message}
         facts = {"digest": manifest.digest, "kind": manifest.kind, "files": len(manifest.files), "bytes": manifest.size}
-        whole = all(blobs.get(blob_key(entry)) == entry.size for entry in manifest.files)
+        whole = all(blobs.get(blob_key(blob)) == blob.size for blob in manifest.blobs)
         return known | facts | {"restorable": whole, "problem": None}
 
     rows = in_parallel(row, found, artifacts.threads)

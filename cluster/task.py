@@ -349,7 +349,7 @@ class _Desk:
     def _leave(self, folder: Path, document: dict[str, Any], png: bytes) -> None:
         self.entries = self.artifacts.stage(folder, pin=pin_name(self.task.run, self.task.attempt))
         document = {
-            "files": [entry.model_dump() for entry in self.entries],
+            "files": [entry.model_dump(exclude_none=True) for entry in self.entries],
             **document,
         }
         self.fence()

@@ -18,16 +18,18 @@ from tlgan.canonical import canonical_json
 from tlgan.errors import IntegrityError, Problem, SpecError
 from tlgan.naming import ArtifactRef, check_name, check_paths
 
-__all__ = ["ArtifactRef", "FileEntry", "Manifest", "Parent", "MAX_MANIFEST_BYTES", "now_utc"]
+__all__ = ["ArtifactRef", "FileEntry", "Manifest", "Parent", "Piece", "MAX_MANIFEST_BYTES", "blobs_of", "now_utc"]
 
-FORMAT: Literal[1] = 1
+FORMATS = (1, 2)  # 2 has files in pieces: a collector that knows nothing of those would delete them
 MAX_MANIFEST_BYTES = 8 << 20
 MAX_FILES = 20_000
+MAX_PIECES = 40_000  # of all files together: a manifest with as many has half of its largest size
 MAX_PARENTS = 1_000
 MAX_NESTING = 64  # levels of lists and mappings in recipe, metrics and facts
 MAX_FILE_BYTES = 5 << 40  # of one file: what S3 takes
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Nonce = Annotated[str, Field(pattern=r"^[0-9a-f]{8,32}$")]
 Utc = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$")]
 
 
@@ -37,16 +39,41 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
 
+class Piece(Record):
+    """A stretch of a large file, stored as a blob of its own. `nonce` as of a `FileEntry`."""
+
+    size: int = Field(gt=0, le=MAX_FILE_BYTES)
+    sha256: Sha256
+    nonce: Nonce | None = None
+
+
 class FileEntry(Record):
     """One file of an artifact: `path` relative with slashes, `size` in bytes.
 
-    `nonce` tells several stored copies of one content apart; it says where the bytes lie, not what they are.
+    `nonce` tells several stored copies of one content apart; `pieces`, from the front of the file to its end, are given where it
+    is not stored as one blob. Both say where the bytes lie, not what they are.
     """
 
     path: str
     size: int = Field(ge=0, le=MAX_FILE_BYTES)
     sha256: Sha256
-    nonce: str | None = Field(default=None, pattern=r"^[0-9a-f]{8,32}$")
+    nonce: Nonce | None = None
+    pieces: list[Piece] | None = Field(default=None, min_length=1, max_length=MAX_PIECES)
+
+    @model_validator(mode="after")
+    def _whole(self) -> FileEntry:
+        if self.pieces and self.nonce:
+            raise ValueError(f"{self.path} has pieces and a nonce; each piece has its own")
+        if self.pieces and (size := sum(piece.size for piece in self.pieces)) != self.size:
+            raise ValueError(f"the pieces of {self.path} have {size} bytes together; expected {self.size}")
+        return self
+
+    @property
+    def blobs(self) -> list[FileEntry]:
+        """What is stored of it: itself, or each of its pieces as a file of the same path."""
+        if self.pieces is None:
+            return [self]
+        return [FileEntry(path=self.path, **piece.model_dump()) for piece in self.pieces]
 
 
 class Parent(Record):
@@ -70,7 +97,7 @@ class Parent(Record):
 class Manifest(Record):
     """An immutable artifact version. Build one with `Manifest.create`, read one with `Manifest.from_json`."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1, 2] = 1
     name: str
     kind: str = Field(description="gan, classifier, dataset, files, ...", pattern=r"^[a-z][a-z0-9_-]{0,31}$")
     created: Utc
@@ -90,10 +117,18 @@ class Manifest(Record):
     def _paths(cls, files: list[FileEntry]) -> list[FileEntry]:
         check_paths(entry.path for entry in files)
         sizes: dict[str, int] = {}
-        for entry in files:
+        for entry in [*files, *blobs_of(files)]:
             if sizes.setdefault(entry.sha256, entry.size) != entry.size:
                 raise ValueError(f"content {entry.sha256[:16]} has two sizes")
+        if sum(len(entry.pieces or ()) for entry in files) > MAX_PIECES:
+            raise ValueError(f"its files have more than {MAX_PIECES} pieces together")
         return files
+
+    @model_validator(mode="after")
+    def _format(self) -> Manifest:
+        if (self.format == 2) != any(entry.pieces for entry in self.files):
+            raise ValueError(f"format {self.format} of a manifest {'with' if self.format == 1 else 'without'} pieces")
+        return self
 
     @field_validator("recipe", "metrics", "facts")
     @classmethod
@@ -119,12 +154,13 @@ class Manifest(Record):
         created: str | None = None,
     ) -> Manifest:
         """With every field written out; `created` defaults to now. Raises `SpecError` naming each bad field."""
+        ordered = sorted(files, key=lambda entry: entry.path)
         fields = {
-            "format": FORMAT,
+            "format": 2 if any(entry.pieces for entry in ordered) else 1,
             "name": name,
             "kind": kind,
             "created": created or now_utc(),
-            "files": sorted(files, key=lambda entry: entry.path),
+            "files": ordered,
             "parents": list(parents),
             "recipe": recipe,
             "metrics": list(metrics),
@@ -150,15 +186,18 @@ class Manifest(Record):
             raise IntegrityError(f"manifest {found[:16]} has {len(data)} bytes; at most {MAX_MANIFEST_BYTES} are read")
         try:
             value = json.loads(data)
-            if isinstance(value, dict) and value.get("format") not in (None, FORMAT):
+            if isinstance(value, dict) and value.get("format") not in (None, *FORMATS):
                 hint = "a newer tlgan wrote it; update this one"
                 raise IntegrityError(
-                    f"manifest {found[:16]} has format {value['format']!r}; expected {FORMAT}", hint=hint
+                    f"manifest {found[:16]} has format {value['format']!r}; expected {' or '.join(map(str, FORMATS))}",
+                    hint=hint,
                 )
             manifest = cls.model_validate(value)
             same = manifest.to_json() == data
         except (ValueError, RecursionError) as error:  # JSON, UTF-8, pydantic and the grammar all raise ValueErrors
             reason = "nested too deep" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+            if isinstance(error, ValidationError):
+                reason = str(_problems(error)[0])
             raise IntegrityError(f"manifest {found[:16]} can't be read: {reason}") from None
         if not same:
             raise IntegrityError(f"manifest {found[:16]} is not canonical JSON, so tlgan did not write it")
@@ -189,26 +228,41 @@ class Manifest(Record):
         return f"{self.name}@{self.digest[:16]}"
 
     @property
+    def blobs(self) -> list[FileEntry]:
+        """What is stored of its files; a content that several have stands there several times."""
+        return blobs_of(self.files)
+
+    @property
     def size(self) -> int:
         """Bytes of all files together, as pulled."""
         return sum(entry.size for entry in self.files)
 
     def same_content(self, other: Manifest) -> bool:
         """Equal in everything but the time of creation and the places of the bytes."""
-        apart: Any = {"created": True, "files": {"__all__": {"nonce"}}}
+        apart: Any = {"format": True, "created": True, "files": {"__all__": {"nonce", "pieces"}}}
         mine, theirs = (canonical_json(one.model_dump(exclude=apart)) for one in (self, other))
         return mine == theirs
 
     def describe(self) -> dict[str, Any]:
         """JSON-able, with `digest`: what `artifact show --json` prints."""
         described = {"name": self.name, "digest": self.digest, **self.model_dump(mode="json", exclude={"name"})}
-        files = [{key: value for key, value in file.items() if value is not None} for file in described["files"]]
-        return described | {"files": files}
+        return described | {"files": [_given(file) for file in described["files"]]}
+
+
+def blobs_of(files: Iterable[FileEntry]) -> list[FileEntry]:
+    """What is stored of `files`, in their order."""
+    return [blob for entry in files for blob in entry.blobs]
 
 
 def now_utc() -> str:
     """The current time as `2026-01-31T12:00:00.000000Z`."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _given(entry: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a file or a piece that say something."""
+    told = {key: value for key, value in entry.items() if value is not None}
+    return told | {"pieces": [_given(piece) for piece in told["pieces"]]} if "pieces" in told else told
 
 
 def _parts(value: Any) -> Iterable[Any]:

@@ -54,7 +54,7 @@ def export(store: Store, manifests: Sequence[Manifest], dest: Path, told: Told =
     for manifest in manifests:
         version = Version.of(manifest)
         small |= {version.key: manifest.to_json()} | read_signatures(store, version)
-    blobs = {blob_key(entry): entry for manifest in manifests for entry in manifest.files}
+    blobs = {blob_key(blob): blob for manifest in manifests for blob in manifest.blobs}
     with _new_file(dest) as file:
         writer = _Writer(file)
         for name, data in [(INDEX, _index(small, blobs)), *sorted(small.items())]:

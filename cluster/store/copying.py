@@ -33,7 +33,7 @@ class Family:
     @property
     def bytes(self) -> int:
         """Of the blobs of each."""
-        blobs = [{blob_key(entry): entry.size for entry in manifest.files} for manifest in self.manifests]
+        blobs = [{blob_key(blob): blob.size for blob in manifest.blobs} for manifest in self.manifests]
         return sum(sum(sizes.values()) for sizes in blobs)
 
 
@@ -95,7 +95,7 @@ def place(target: ArtifactStore, source: Manifest, fetch: Fetch, aliases: Iterab
         for alias in aliases:
             move_alias(store, alias, Version.of(published), published.digest)
 
-    origins = {entry.sha256: entry for entry in source.files}  # the copy may lie at other keys
+    origins = {blob.sha256: blob for blob in source.blobs}  # the copy may lie at other keys
 
     def bring(entry: FileEntry, dest: Path) -> None:
         fetch(origins[entry.sha256], dest)

@@ -282,7 +282,7 @@ def delete_version(store: Store, version: Version) -> bool:
 
 
 def _keys(manifest: Manifest) -> set[str]:
-    return {blob_key(entry) for entry in manifest.files}
+    return {blob_key(blob) for blob in manifest.blobs}
 
 
 def _ancestors(living: Iterable[Manifest], known: Iterable[Manifest]) -> set[str]:

@@ -108,8 +108,8 @@ def _find_deleted(store: Store, parent: Parent) -> Manifest | None:
 
 def sizes(store: Store, manifest: Manifest) -> dict[str, int]:
     """`logical_bytes`: all files as pulled. `stored_bytes`: each content once, without the `shared_bytes` of ancestors."""
-    inherited = {entry.sha256 for ancestor in _ancestors(store, manifest, set()) for entry in ancestor.files}
-    once = {entry.sha256: entry.size for entry in manifest.files}
+    inherited = {blob.sha256 for ancestor in _ancestors(store, manifest, set()) for blob in ancestor.blobs}
+    once = {blob.sha256: blob.size for blob in manifest.blobs}
     shared = sum(size for sha256, size in once.items() if sha256 in inherited)
     return {"logical_bytes": manifest.size, "stored_bytes": sum(once.values()) - shared, "shared_bytes": shared}
 

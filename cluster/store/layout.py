@@ -1,7 +1,7 @@
 """Where things lie in a store (format 1), and the check that a store has this format.
 
     FORMAT.json                              name and version of the format
-    blobs/3f/<sha256>[-<nonce>]              raw bytes; the sha256 of the object is its key
+    blobs/3f/<sha256>[-<nonce>]              raw bytes, of a file or of a piece of one; the sha256 of the object is its key
     versions/<name>/<UTC>-<digest16>.json    an immutable manifest; writing it is the commit
     aliases/<name>/<alias>.json              the only mutable objects of the format
     leases/<id>.json, <id>.broken            what a push needs while it runs; written by a collector that gave it up
@@ -20,12 +20,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from cluster.store.base import ObjectInfo, Store
 from tlgan.canonical import canonical_json
 from tlgan.errors import BackendError, NotFound
-from tlgan.manifest import FileEntry, Manifest
+from tlgan.manifest import FileEntry, Manifest, Piece
+
+Stored = TypeVar("Stored", FileEntry, Piece)
 
 FORMAT_KEY = "FORMAT.json"
 FORMAT_NAME = "tlgan-store"
@@ -41,14 +43,15 @@ FENCE = canonical_json({"fenced": True})
 """Stands where the manifest of a push that was given up would have gone, so that it can't be committed any more."""
 
 
-def blob_key(entry: FileEntry) -> str:
+def blob_key(entry: FileEntry | Piece) -> str:
+    """Of what is stored as one blob: a file in pieces has as many keys (`FileEntry.blobs`)."""
     return f"blobs/{entry.sha256[:2]}/{entry.sha256}" + (f"-{entry.nonce}" if entry.nonce else "")
 
 
-def moved(entry: FileEntry, nonce: str | None) -> FileEntry:
-    """The same file with its bytes at another key."""
+def moved(entry: Stored, nonce: str | None) -> Stored:
+    """The same file or piece with its bytes at another key."""
     fields = entry.model_dump(exclude={"nonce"}, exclude_unset=True)
-    return FileEntry.model_validate(fields | ({"nonce": nonce} if nonce else {}))
+    return type(entry).model_validate(fields | ({"nonce": nonce} if nonce else {}))
 
 
 def lease_key(lease_id: str) -> str:

@@ -22,6 +22,7 @@ from cluster.store.base import ObjectInfo, Store
 from cluster.store.claim import Claim
 from cluster.store.layout import FENCE, broken_key, lease_key
 from cluster.store.records import read_record, to_bytes
+from cluster.store.transfer import in_parallel
 from tlgan.canonical import canonical_json
 from tlgan.errors import BackendError
 from tlgan.manifest import Record, now_utc
@@ -30,6 +31,7 @@ from tlgan.naming import check_path
 log = logging.getLogger("tlgan.store")
 
 TTL = 900.0
+THREADS = 8
 PIN_TTL = 14 * 24 * 3600.0
 MAX_BYTES = 16 << 20
 HINT = "nobody knows what it protects; remove it when nobody is pushing"
@@ -60,6 +62,7 @@ class Held:
 
     def __init__(self, store: Store, lease: Lease) -> None:
         self.store, self.lease = store, lease
+        self._all = [lease]
         self._stop = threading.Event()
         self._heart: threading.Thread | None = None
 
@@ -68,21 +71,31 @@ class Held:
         return self.lease.id[:16]
 
     def valid(self) -> bool:
-        names = {info.key for info in self.store.list(f"leases/{self.lease.id}.")}
-        return lease_key(self.lease.id) in names and broken_key(self.lease.id) not in names
+        names = {info.key for info in self.store.list(f"leases/{self.lease.id}")}
+        ids = [lease.id for lease in self._all]
+        return all(lease_key(one) in names and broken_key(one) not in names for one in ids)
 
-    def _write(self) -> None:
-        self.store.put(lease_key(self.lease.id), to_bytes(self.lease))
+    def add(self, keys: Iterable[str]) -> None:
+        """Protects more objects from here on, by a record of their own: on some servers one that is replaced is gone for a
+        moment, and a collector that looks just then would know of none.
+        """
+        lease = self.lease.model_copy(update={"id": f"{self.lease.id}-{len(self._all)}", "keys": sorted(keys)})
+        self._all.append(lease)
+        self._write(lease)
+
+    def _write(self, lease: Lease) -> None:
+        self.store.put(lease_key(lease.id), to_bytes(lease))
 
     def _beat(self) -> None:
         while not self._stop.wait(self.lease.ttl / 3):
-            try:
-                self._write()
-            except BackendError as error:  # tried again; the store's word at the end is what counts
-                log.warning("lease %s could not be renewed: %s", self.lease.id, error)
+            for lease in list(self._all):
+                try:
+                    self._write(lease)
+                except BackendError as error:  # tried again; the store's word at the end is what counts
+                    log.warning("lease %s could not be renewed: %s", lease.id, error)
 
     def __enter__(self) -> Held:
-        self._write()
+        self._write(self.lease)
         self._heart = threading.Thread(target=self._beat, name="tlgan-lease", daemon=True)
         self._heart.start()
         return self
@@ -91,7 +104,7 @@ class Held:
         self._stop.set()
         if self._heart:
             self._heart.join()
-        drop(self.store, self.lease.id)
+        in_parallel(lambda lease: drop(self.store, lease.id), self._all, THREADS)
 
 
 def hold(

@@ -26,7 +26,7 @@ class Carrier(Placer):
     """
 
     def __init__(self, store: Store, fetch: Fetch, stats: TransferStats, threads: int, room: Path) -> None:
-        super().__init__(store, {}, stats, threads)
+        super().__init__(store, stats, threads)
         self.fetch, self.room = fetch, room
         self._done: set[str] = set()
 

@@ -16,13 +16,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from cluster.store import aliases as alias_moves
-from cluster.store import catalog, formats, history, leases, signing, transfer, verifying
+from cluster.store import catalog, formats, history, leases, pieces, signing, transfer, verifying
 from cluster.store import publish as publishing
 from cluster.store.aliases import Alias
 from cluster.store.base import Store, sha256_of
 from cluster.store.cache import Cache, copy_verified
 from cluster.store.claim import Claim, Guard, free
-from cluster.store.layout import Version, blob_key, check_format, write_format
+from cluster.store.layout import Version, check_format, write_format
 from cluster.store.writing import NewFolder
 from tlgan.errors import BackendError, Conflict, IntegrityError, NotFound, SpecError
 from tlgan.manifest import ArtifactRef, FileEntry, Manifest, Parent
@@ -88,13 +88,13 @@ class ArtifactStore:
         empty = Manifest.create(check_name(name), [], **about)  # refuses a bad description before the long work
         self._check_format(writing=True)
         found = self._collect(files)
-        entries = transfer.describe(self.store, found, self.threads)
-        manifest = Manifest.create(name, entries, **{**about, "parents": empty.parents, "metrics": empty.metrics})
-        newest = self._newest(name)
-        if newest is not None and newest.same_content(manifest):
-            manifest = newest
-        sources = {entry.sha256: found[entry.path] for entry in entries}
-        return self._publish(manifest, aliases, sources, guard, claim, sign_key)
+        placer = self._placer()
+        with pieces.taken_in(placer, found, claim) as entries:
+            manifest = Manifest.create(name, entries, **{**about, "parents": empty.parents, "metrics": empty.metrics})
+            newest = self._newest(name)
+            if newest is not None and newest.same_content(manifest):
+                manifest = newest
+            return self._publish(manifest, aliases, placer, guard, claim, sign_key)
 
     def stage(self, files: Path | Mapping[str, Path], pin: str) -> list[FileEntry]:
         """Uploads blobs only: nothing can be seen until a manifest with the entries is committed.
@@ -104,9 +104,9 @@ class ArtifactStore:
         """
         self._check_format(writing=True)
         found = self._collect(files)
-        entries = transfer.describe(self.store, found, self.threads)
-        sources = {entry.sha256: found[entry.path] for entry in entries}
-        return publishing.stage(self.store, entries, self._placer(sources), pin)
+        placer = self._placer()
+        with pieces.taken_in(placer, found) as entries:
+            return publishing.stage(self.store, entries, placer, pin)
 
     def unpin(self, pin: str) -> None:
         """Gives blobs that were staged under this name free."""
@@ -127,7 +127,7 @@ class ArtifactStore:
         """
         aliases = [check_name(alias, "alias") for alias in aliases]
         self._check_format(writing=True)
-        return self._publish(manifest, aliases, {}, guard, claim)
+        return self._publish(manifest, aliases, self._placer(), guard, claim)
 
     def resolve(self, ref: str | ArtifactRef) -> Manifest:
         """Raises `NotFound` with near names and the aliases there are, `SpecError`, `IntegrityError`."""
@@ -302,7 +302,7 @@ class ArtifactStore:
         self,
         manifest: Manifest,
         aliases: list[str],
-        sources: Mapping[str, Path],
+        placer: transfer.Placer,
         guard: Guard,
         claim: Claim | None,
         sign_key: Path | None = None,
@@ -314,10 +314,10 @@ class ArtifactStore:
             for alias in aliases:
                 alias_moves.move_alias(self.store, alias, version, published.digest, guard=guard, claim=claim)
 
-        return publishing.publish(self.store, manifest, self._placer(sources), finish, guard, claim)
+        return publishing.publish(self.store, manifest, placer, finish, guard, claim)
 
-    def _placer(self, sources: Mapping[str, Path]) -> transfer.Placer:
-        return transfer.Placer(self.store, sources, self.stats, self.threads)
+    def _placer(self) -> transfer.Placer:
+        return transfer.Placer(self.store, self.stats, self.threads)
 
     def _newest(self, name: str) -> Manifest | None:
         """The newest version, if there is one that can be read: a damaged one does not stand in the way."""
@@ -337,7 +337,7 @@ class ArtifactStore:
         return self._cache.blob(entry, self._fetch)
 
     def _fetch(self, entry: FileEntry, dest: Path) -> None:
-        self.store.download(blob_key(entry), dest, sha256=entry.sha256, size=entry.size)
+        pieces.fetch(self.store, entry, dest)
         self.stats.add("downloaded", entry.size)
 
     def _write(self, manifest: Manifest, dest: Path) -> None:

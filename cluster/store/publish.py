@@ -17,10 +17,10 @@ from cluster.store import leases
 from cluster.store.base import Store
 from cluster.store.claim import Claim, Guard, free
 from cluster.store.condemned import condemned_keys
-from cluster.store.layout import FENCE, Version, blob_key, moved
+from cluster.store.layout import FENCE, Stored, Version, blob_key, moved
 from cluster.store.transfer import Placer
 from tlgan.errors import BackendError, Conflict, IntegrityError, NotFound
-from tlgan.manifest import FileEntry, Manifest, now_utc
+from tlgan.manifest import FileEntry, Manifest, blobs_of, now_utc
 
 ATTEMPTS = 5
 
@@ -41,13 +41,13 @@ def publish(
     """
     for _ in range(ATTEMPTS):
         version = Version.of(manifest)
-        with leases.hold(store, map(blob_key, manifest.files), version.key, claim=claim) as lease:
+        with leases.hold(store, map(blob_key, manifest.blobs), version.key, claim=claim) as lease:
             condemned = condemned_keys(store)
-            if version.key in condemned or not condemned.isdisjoint(map(blob_key, manifest.files)):
+            if version.key in condemned or not condemned.isdisjoint(map(blob_key, manifest.blobs)):
                 files = elsewhere(store, manifest.files, condemned, lease.nonce)
                 manifest = manifest.model_copy(update={"files": files, "created": now_utc()})
                 continue
-            placer.place(manifest.files)
+            placer.place(manifest.blobs)
             guard()
             if not commit(store, version, manifest):
                 manifest = manifest.model_copy(update={"created": now_utc()})
@@ -65,14 +65,24 @@ def publish(
 
 def stage(store: Store, entries: Sequence[FileEntry], placer: Placer, pin: str) -> list[FileEntry]:
     """Places blobs that a later `publish` will name, protected by the pin of that name; returns their entries."""
+    reserved = reserve(store, entries, lambda keys: leases.pin(store, pin, keys))
+    placer.place(blobs_of(reserved))
+    return reserved
+
+
+def reserve(store: Store, entries: Sequence[FileEntry], protect: Callable[[Iterable[str]], None]) -> list[FileEntry]:
+    """The entries at keys that `protect` protects and no collector may delete: from here on they can be counted on."""
     for _ in range(ATTEMPTS):
-        leases.pin(store, pin, map(blob_key, entries))
+        keys = [blob_key(blob) for blob in blobs_of(entries)]
+        protect(keys)
         condemned = condemned_keys(store)
-        if condemned.isdisjoint(map(blob_key, entries)):
-            placer.place(entries)
+        if condemned.isdisjoint(keys):
             return list(entries)
         entries = elsewhere(store, entries, condemned, uuid.uuid4().hex[:16])
-    raise BackendError(f"blobs for {pin} could not be stored in {store.url}: they kept being condemned")
+    raise BackendError(
+        f"{entries[0].path} could not be stored in {store.url}: its keys were condemned {ATTEMPTS} times",
+        hint="`tlgan artifact gc` lists collections that never ended",
+    )
 
 
 def protected_move(store: Store, version: Version, move: Callable[[], None]) -> None:
@@ -93,9 +103,18 @@ def protected_move(store: Store, version: Version, move: Callable[[], None]) -> 
 def elsewhere(store: Store, entries: Iterable[FileEntry], condemned: set[str], nonce: str) -> list[FileEntry]:
     """The entries with condemned keys replaced: by another copy that the store has, or by a fresh key."""
     places: Mapping[str, str | None] = {
-        entry.sha256: _copy_of(store, entry, condemned, nonce) for entry in entries if blob_key(entry) in condemned
+        blob.sha256: _copy_of(store, blob, condemned, nonce)
+        for blob in blobs_of(entries)
+        if blob_key(blob) in condemned
     }
-    return [moved(entry, places[entry.sha256]) if entry.sha256 in places else entry for entry in entries]
+
+    def at(one: Stored) -> Stored:
+        return moved(one, places[one.sha256]) if one.sha256 in places else one
+
+    return [
+        entry.model_copy(update={"pieces": [at(piece) for piece in entry.pieces]}) if entry.pieces else at(entry)
+        for entry in entries
+    ]
 
 
 def _copy_of(store: Store, entry: FileEntry, condemned: set[str], nonce: str) -> str | None:

@@ -53,7 +53,7 @@ class Repairer:
         """Its blobs first: nothing partial may be seen."""
         subject, verifier = Subject.of(manifest), Verifier(self.store, Depth(1.0), threads=self.threads)
         with self._protected(manifest) as condemned:
-            if not condemned.isdisjoint(map(blob_key, manifest.files)):
+            if not condemned.isdisjoint(map(blob_key, manifest.blobs)):
                 raise Conflict(f"blobs of {manifest.ref} are being collected; try again when that has ended")
             blobs = verifier.run(verifier.plan([subject]))[0]
             after = _settled(blobs, self._put_back(blobs.damaged, condemned))
@@ -77,7 +77,7 @@ class Repairer:
     @contextlib.contextmanager
     def _protected(self, manifest: Manifest) -> Iterator[set[str]]:
         version = Subject.of(manifest).version
-        with leases.hold(self.store, map(blob_key, manifest.files), version.key) as lease:
+        with leases.hold(self.store, map(blob_key, manifest.blobs), version.key) as lease:
             condemned = condemned_keys(self.store)
             if version.key in condemned:
                 hint = "try again when the collection has ended"

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from cluster.store.base import CHUNK, Capabilities, ObjectInfo, check_digest, scrub, sha256_of, too_large
+from cluster.store.pieces import Rule
 from cluster.store.probe import Probe, etag_as
 from cluster.store.probe_cache import KnownProbe
 from cluster.store.s3_download import Downloads
@@ -88,6 +89,8 @@ def _service_models() -> Any:
 
 class S3Store:
     """The backend for `s3://bucket/prefix`. `endpoint` None means Amazon's. Can be pickled; the client is made anew."""
+
+    pieces = Rule()
 
     def __init__(self, bucket: str, prefix: str = "", endpoint: str | None = None, profile: str | None = None) -> None:
         self.bucket = bucket
@@ -241,7 +244,16 @@ class S3Store:
     def download(self, key: str, dest: Path, *, sha256: str | None = None, size: int | None = None) -> None:
         try:
             with self._errors(key):
-                self._downloads.download(self._key(key), dest, sha256, size)
+                self._downloads.download([(self._key(key), size)], dest, sha256)
+        except BaseException:
+            dest.unlink(missing_ok=True)
+            raise
+
+    def download_joined(self, parts: Sequence[tuple[str, int]], dest: Path, *, sha256: str) -> None:
+        """As `download`, of objects (key and size) one after the other."""
+        try:
+            with self._errors(parts[0][0]):
+                self._downloads.download([(self._key(key), size) for key, size in parts], dest, sha256)
         except BaseException:
             dest.unlink(missing_ok=True)
             raise

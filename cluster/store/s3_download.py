@@ -7,11 +7,13 @@ left included; when the digest is wrong, the whole object is asked for once more
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import hashlib
+import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,12 +30,29 @@ from tlgan.errors import IntegrityError
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
+Parts = Sequence[tuple[str, int | None]]
+"""Keys and sizes, as far as known, of what makes up one file."""
+
 RANGED_FROM = 32 << 20
 ATTEMPTS = 3
 
 
 class _NoRanges(Exception):
     """The server sends something else than the range it was asked for."""
+
+
+class Joined:
+    """Objects, each with its key and size, as one file."""
+
+    def __init__(self, parts: Sequence[tuple[str, int]]) -> None:
+        self._keys = [key for key, _ in parts]
+        self._ends = list(itertools.accumulate(size for _, size in parts))
+        self.size = self._ends[-1]
+
+    def at(self, position: int) -> tuple[str, int, int]:
+        """The object that has the byte there, and where it begins and ends in the file."""
+        number = bisect.bisect_right(self._ends, position)
+        return self._keys[number], self._ends[number - 1] if number else 0, self._ends[number]
 
 
 class Downloads:
@@ -43,35 +62,43 @@ class Downloads:
         self.client, self.bucket, self.url, self.gate, self.pool = client, bucket, url, gate, pool
         self.ranges = True
 
-    def download(self, key: str, dest: Path, sha256: str | None, size: int | None) -> None:
-        """Raises `IntegrityError` for other bytes than those of `sha256`, or more than `size`."""
-        if self.ranges and sha256 is not None and size is not None and size >= RANGED_FROM:
+    def download(self, parts: Parts, dest: Path, sha256: str | None) -> None:
+        """Objects one after the other. Raises `IntegrityError` for other bytes than those of `sha256`, or more than their sizes."""
+        sizes = [size for _, size in parts if size is not None]
+        if self.ranges and sha256 is not None and len(sizes) == len(parts) and sum(sizes) >= RANGED_FROM:
             with self._part_file(dest, sha256) as part:
-                if part is not None and self._by_ranges(key, part, sha256, size):
+                if part is not None and self._by_ranges(
+                    Joined([(key, size or 0) for key, size in parts]), part, sha256
+                ):
                     os.replace(part, dest)
                     return
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                self._as_stream(key, dest, sha256, size)
+                self._as_stream(parts, dest, sha256)
                 return
             except (IntegrityError, *BROKEN_STREAM):  # damaged on the way, or read while somebody overwrote it
                 if attempt == ATTEMPTS:
                     raise
                 time.sleep(0.1 * 2**attempt)
 
-    def _as_stream(self, key: str, dest: Path, sha256: str | None, size: int | None) -> None:
-        hasher, done = hashlib.sha256(), 0
+    def _as_stream(self, parts: Parts, dest: Path, sha256: str | None) -> None:
+        hasher = hashlib.sha256()
         with self.gate, dest.open("wb", buffering=0) as target:
-            answer = self._get(key)
-            with contextlib.closing(answer["Body"]) as body:
-                for chunk in body.iter_chunks(CHUNK):
-                    done += len(chunk)
-                    if size is not None and done > size:
-                        raise too_large(f"{key} in {self.url}", answer["ContentLength"], size)
+            for key, size in parts:
+                for chunk in self._stream(key, size):
                     hasher.update(chunk)
                     target.write(chunk)
         if sha256 is not None:
-            check_digest(f"{key} in {self.url}", sha256, hasher.hexdigest())
+            check_digest(f"{_named(parts)} in {self.url}", sha256, hasher.hexdigest())
+
+    def _stream(self, key: str, size: int | None) -> Iterator[bytes]:
+        answer, done = self._get(key), 0
+        with contextlib.closing(answer["Body"]) as body:
+            for chunk in body.iter_chunks(CHUNK):
+                done += len(chunk)
+                if size is not None and done > size:
+                    raise too_large(f"{key} in {self.url}", answer["ContentLength"], size)
+                yield chunk
 
     @contextlib.contextmanager
     def _part_file(self, dest: Path, sha256: str) -> Iterator[Path | None]:
@@ -85,14 +112,14 @@ class Downloads:
                 free = False
             yield part if free else None
 
-    def _by_ranges(self, key: str, part: Path, sha256: str, size: int) -> bool:
+    def _by_ranges(self, source: Joined, part: Path, sha256: str) -> bool:
         """Whether `part` is the object now; False when it has to come in one stream after all."""
-        progress = Progress(part, size)
+        progress = Progress(part, source.size)
         whole = keep = False
         try:
             with part.open("r+b", buffering=0) as target:
-                _allocate(target.fileno(), size)
-                whole = self._fetch_all(key, target.fileno(), progress) == sha256
+                _allocate(target.fileno(), source.size)
+                whole = self._fetch_all(source, target.fileno(), progress) == sha256
         except _NoRanges:
             self.ranges = False
         except BaseException as error:
@@ -107,7 +134,7 @@ class Downloads:
                     part.unlink(missing_ok=True)
         return whole
 
-    def _fetch_all(self, key: str, descriptor: int, progress: Progress) -> str:
+    def _fetch_all(self, source: Joined, descriptor: int, progress: Progress) -> str:
         """Fetches what is missing; the sha256 of the whole file."""
         jobs: list[Future[None]] = []
         with ThreadPoolExecutor(1, thread_name_prefix="tlgan-hash") as hashing:
@@ -118,7 +145,7 @@ class Downloads:
                     if progress.stopped:
                         self.gate.leave()
                         break
-                    jobs.append(self.pool.submit(self._fetch, key, descriptor, progress, number))
+                    jobs.append(self.pool.submit(self._fetch, source, descriptor, progress, number))
                 for job in jobs:
                     job.result()
             finally:
@@ -126,14 +153,14 @@ class Downloads:
                 wait(jobs)
         return digest.result()
 
-    def _fetch(self, key: str, descriptor: int, progress: Progress, number: int) -> None:
+    def _fetch(self, source: Joined, descriptor: int, progress: Progress, number: int) -> None:
         """One range; a stream that breaks off is asked for again from there. Leaves the gate."""
         try:
             left = ATTEMPTS
             while progress.at(number) < progress.end(number) and not progress.stopped:
                 before = progress.at(number)
                 try:
-                    self._fetch_rest(key, descriptor, progress, number)
+                    self._fetch_rest(source, descriptor, progress, number)
                 except BROKEN_STREAM:
                     left = left - 1 if progress.at(number) == before else ATTEMPTS
                     if not left:
@@ -145,20 +172,22 @@ class Downloads:
         finally:
             self.gate.leave()
 
-    def _fetch_rest(self, key: str, descriptor: int, progress: Progress, number: int) -> None:
-        """A server may answer 200 to a range and be right: the length tells."""
-        at, end = progress.at(number), progress.end(number)
+    def _fetch_rest(self, source: Joined, descriptor: int, progress: Progress, number: int) -> None:
+        """Up to the end of the range, or of the object. A server may answer 200 to a range and be right: the length tells."""
+        at = progress.at(number)
+        key, first, last = source.at(at)
+        end = min(progress.end(number), last)
         place = f"{key} in {self.url}"
         try:
-            answer = self._get(key, Range=f"bytes={at}-{end - 1}")
+            answer = self._get(key, Range=f"bytes={at - first}-{end - first - 1}")
         except ClientError as error:
             if status_of(error) == 416:
-                raise IntegrityError(f"{place} ends before {progress.size} bytes") from None
+                raise IntegrityError(f"{place} ends before {last - first} bytes") from None
             raise
         with contextlib.closing(answer["Body"]) as body:
             total = str(answer.get("ContentRange", "")).rpartition("/")[2]
-            if total.isdigit() and int(total) != progress.size:
-                raise IntegrityError(f"{place} has {total} bytes; {progress.size} are expected there")
+            if total.isdigit() and int(total) != last - first:
+                raise IntegrityError(f"{place} has {total} bytes; {last - first} are expected there")
             if answer["ContentLength"] != end - at:
                 raise _NoRanges
             for chunk in body.iter_chunks(CHUNK):
@@ -170,6 +199,10 @@ class Downloads:
 
     def _get(self, key: str, **extra: str) -> Any:
         return self.gate.patiently(lambda: self.client.get_object(Bucket=self.bucket, Key=key, **extra))  # type: ignore[arg-type]
+
+
+def _named(parts: Parts) -> str:
+    return parts[0][0] + (f" and the {len(parts) - 1} pieces after it" if parts[1:] else "")
 
 
 def _allocate(descriptor: int, size: int) -> None:

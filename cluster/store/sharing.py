@@ -23,8 +23,10 @@ _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 
 @dataclass(frozen=True)
 class SharedFile:
+    """`urls`: one, or one for each piece of the file, from its front."""
+
     entry: FileEntry
-    url: str
+    urls: list[str]
 
     def __repr__(self) -> str:
         return f"SharedFile({self.entry.path!r})"  # the URL is as good as a key
@@ -52,7 +54,7 @@ def duration(text: str) -> int:
 
 
 def presign(store: Store, manifest: Manifest, paths: Sequence[str], seconds: int) -> Shared:
-    """A URL for each of `paths` (none: all files).
+    """URLs for each of `paths` (none: all files): one, or as many as a file has pieces.
 
     Raises `SpecError` for a store that is no bucket, `NotFound`, `IntegrityError` for a blob that is not there.
     """
@@ -61,8 +63,11 @@ def presign(store: Store, manifest: Manifest, paths: Sequence[str], seconds: int
         hint = f"tlgan artifact export {manifest.ref} FILE.tar writes a file that can be handed on"
         raise SpecError(f"{store.url} is a directory: there is no server that could answer a URL", hint=hint)
     until = datetime.now(UTC) + timedelta(seconds=seconds)
-    files = [SharedFile(entry, _signed(store, sign, entry, seconds)) for entry in _chosen(manifest, paths)]
-    key, session = _signer(files[0].url) if files else ("", False)
+    files = [
+        SharedFile(entry, [_signed(store, sign, blob, seconds) for blob in entry.blobs])
+        for entry in _chosen(manifest, paths)
+    ]
+    key, session = _signer(files[0].urls[0]) if files else ("", False)
     return Shared(files, until.strftime("%Y-%m-%dT%H:%M:%SZ"), key, session)
 
 

@@ -87,12 +87,30 @@ def _walk(directory: Path, prefix: str) -> Iterable[tuple[str, Path]]:
             raise SpecError(f"{path} is neither a file nor a directory")
 
 
-class Placer:
-    """Puts blobs where entries say. `sources`: sha256 -> file; what has no source must be in the store already."""
+@dataclass(frozen=True)
+class Stretch:
+    """`size` bytes of a file, from `start` on."""
 
-    def __init__(self, store: Store, sources: Mapping[str, Path], stats: TransferStats, threads: int) -> None:
-        self.store, self.sources, self.stats, self.threads = store, sources, stats, threads
+    path: Path
+    start: int
+    size: int
+
+    def read(self) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            return file.read(self.size)
+
+
+class Placer:
+    """Puts blobs where entries say. `sources`: sha256 -> where it is at hand; what has no source must be in the store already."""
+
+    def __init__(self, store: Store, stats: TransferStats, threads: int) -> None:
+        self.store, self.stats, self.threads = store, stats, threads
+        self.sources: dict[str, Path | Stretch] = {}
+        self.safe: Callable[[], bool] = lambda: False
+        """Whether nobody can have deleted what `place_data` has placed."""
         self._placed: set[str] = set()
+        self._early: set[str] = set()
 
     def place(self, entries: Iterable[FileEntry]) -> None:
         """Uploads what is missing, each content once.
@@ -100,8 +118,20 @@ class Placer:
         Raises `NotFound` for a content that is neither stored nor at hand, `Conflict` for a file that changed.
         """
         once = {blob_key(entry): entry for entry in entries}
+        if not self._early.isdisjoint(once) and self.safe():  # some servers read all of an object to answer for it
+            once = {key: entry for key, entry in once.items() if key not in self._early}
         sizes = stored_sizes(self.store, once)
         in_parallel(lambda entry: self._place(entry, sizes), once.values(), self.threads)
+
+    def place_data(self, entry: FileEntry, data: bytes) -> None:
+        """Uploads `data`, whose digest is the entry's, if it is missing."""
+        key = blob_key(entry)
+        there = size_of(self.store, key) == entry.size
+        if not there:
+            self.store.put(key, data)
+        self.stats.add("reused" if there else "uploaded", entry.size)
+        self._placed.add(key)
+        self._early.add(key)
 
     def _place(self, entry: FileEntry, sizes: Mapping[str, int | None]) -> None:
         key = blob_key(entry)
@@ -114,12 +144,12 @@ class Placer:
             self.stats.add("reused", entry.size)
         self._placed.add(key)
 
-    def _upload(self, key: str, entry: FileEntry, source: Path) -> None:
+    def _upload(self, key: str, entry: FileEntry, source: Path | Stretch) -> None:
         try:
-            self.store.put(key, source, sha256=entry.sha256)
+            data = source.read() if isinstance(source, Stretch) else source
+            self.store.put(key, data, sha256=entry.sha256)
         except (IntegrityError, FileNotFoundError):
-            hint = "push again when nothing writes to it any more"
-            raise Conflict(f"{source} changed while it was pushed", hint=hint) from None
+            raise changed(source.path if isinstance(source, Stretch) else source) from None
         self.stats.add("uploaded", entry.size)
 
     def _copy(self, entry: FileEntry) -> None:
@@ -133,6 +163,11 @@ class Placer:
                     return
         hint = "stage the files first"
         raise NotFound(f"{entry.path}: its content {entry.sha256[:16]} is not in {self.store.url}", hint=hint)
+
+
+def changed(path: object) -> Conflict:
+    hint = "push again when nothing writes to it any more"
+    return Conflict(f"{path} changed while it was pushed", hint=hint)
 
 
 def size_of(store: Store, key: str) -> int | None:

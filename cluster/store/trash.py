@@ -66,7 +66,7 @@ def restore(store: Store, version: Version, threads: int = 8) -> Manifest:
     """
     key = deleted_key(version.key)
     manifest = load(store, key, version.digest, place=version)
-    blobs = {blob_key(entry): entry for entry in manifest.files}
+    blobs = {blob_key(blob): blob for blob in manifest.blobs}
     with leases.hold(store, [*blobs, version.key, key]) as lease:
         if not condemned_keys(store).isdisjoint([*blobs, version.key, key]):
             raise Conflict(f"{version.ref} is being collected in {store.url}", hint="try again when it has ended")
@@ -84,4 +84,4 @@ def restore(store: Store, version: Version, threads: int = 8) -> Manifest:
     if back:
         return manifest
     manifest = manifest.model_copy(update={"created": now_utc()})
-    return publish(store, manifest, Placer(store, {}, TransferStats(), threads), finish=lambda published: None)
+    return publish(store, manifest, Placer(store, TransferStats(), threads), finish=lambda published: None)

@@ -126,7 +126,7 @@ class _Reader:
         known = tuple(signature_prefix(Version.of(manifest)) for manifest in manifests.values())
         if stray := [key for key in archive.signatures if not key.startswith(known)]:
             raise self._refused(f"{stray[0]} is the signature of a version that is not in the list")
-        due = {blob_key(entry): entry for manifest in manifests.values() for entry in manifest.files}
+        due = {blob_key(blob): blob for manifest in manifests.values() for blob in manifest.blobs}
         blobs = [key for key in index if key.startswith("blobs/")]
         if odd := sorted(due.keys() ^ set(blobs)):
             which = (

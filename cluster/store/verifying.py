@@ -118,7 +118,7 @@ class Verifier:
         blobs = {
             blob_key(entry): entry
             for subject in subjects
-            for entry in (subject.manifest.files if subject.manifest else ())
+            for entry in (subject.manifest.blobs if subject.manifest else ())
         }
         drawn = self.depth.draw(blobs)
         before = {key for key in drawn if self.journal and self.journal.verified.get(key) == blobs[key].size}
@@ -175,9 +175,10 @@ class Verifier:
         if subject.manifest is None:
             return VerifyReport(subject.version.ref, subject.digest, 0, 0, False, [f"manifest: {subject.problem}"])
         paths: dict[str, list[str]] = {}
-        entries = {blob_key(entry): entry for entry in subject.manifest.files}
+        entries = {blob_key(blob): blob for blob in subject.manifest.blobs}
         for entry in subject.manifest.files:
-            paths.setdefault(blob_key(entry), []).append(entry.path)
+            for key in dict.fromkeys(map(blob_key, entry.blobs)):
+                paths.setdefault(key, []).append(entry.path)
         bad = [key for key in paths if wrong[key]]
         read = [key for key in paths if key in plan.drawn]
         return VerifyReport(

@@ -129,6 +129,8 @@ def share(
 ) -> None:
     """Print URLs that anybody can download an artifact's files with, for a while. Only for a store in a bucket.
 
+    A file that is stored in pieces has as many URLs, in their order.
+
     The URLs carry the rights of the access key in force. They are never logged; to revoke them, disable that key.
     """
     from cluster.store.sharing import duration, presign
@@ -139,14 +141,20 @@ def share(
     shared = presign(store.store, manifest, path or [], seconds)
     facts = {"ref": manifest.ref, "digest": manifest.digest, "expires": shared.expires, "access_key": shared.access_key}
     rows = [
-        {"path": one.entry.path, "size": one.entry.size, "sha256": one.entry.sha256, "url": one.url}
+        {"path": one.entry.path, "size": one.entry.size, "sha256": one.entry.sha256}
+        | ({"url": one.urls[0]} if len(one.urls) == 1 else {"urls": one.urls})
         for one in shared.files
     ]
-    lines = [one.url if len(shared.files) == 1 else f"{one.entry.path}\t{one.url}" for one in shared.files]
+    lines = [url if len(shared.files) == 1 else f"{one.entry.path}\t{url}" for one in shared.files for url in one.urls]
     ctx.say(
         f"whoever has such a URL can read that file until {shared.expires[:19].replace('T', ' ')} UTC, with the rights of"
     )
     ctx.say(f"the access key {shared.access_key}; only disabling or rotating that key takes it back before")
+    for one in shared.files:
+        if len(one.urls) > 1:
+            ctx.say(
+                f"{one.entry.path} lies in {len(one.urls)} pieces: download all of its URLs in their order into one file"
+            )
     if shared.session:
         ctx.say("warning: the key is a temporary one: the URLs end with it, which may be earlier")
     ctx.emit({**facts, "files": rows}, "\n".join(lines))

@@ -22,6 +22,7 @@ from botocore.config import Config
 
 from cluster.store import ArtifactStore, open_store
 from cluster.store.s3 import S3Store
+from cluster.store.s3_upload import part_size
 
 NAME = "model"
 
@@ -84,21 +85,28 @@ def pull(bucket: str, key: str, path: Path) -> Callable[[], object]:
 
 
 def killed_push(bucket: str, key: str, path: Path) -> Callable[[], object]:
-    """Ends itself by SIGKILL when half of the parts have been sent or are under way."""
-    from cluster.store.s3_upload import part_size
-
+    """Ends itself by SIGKILL when half of the file's pieces, or of its parts, have been sent or are under way."""
     store = open_store(f"s3://{bucket}/{key}")
     assert isinstance(store, S3Store)
-    size = path.stat().st_size
-    left = [-(-size // part_size(size)) // 2]
+    left = [requests_of(path.stat().st_size) // 2]
 
-    def count(**_: Any) -> None:
-        left[0] -= 1
+    def count(request: Any, **_: Any) -> None:
+        left[0] -= has_blob_bytes(request)
         if left[0] < 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    store.client.meta.events.register("before-send.s3.UploadPart", count)
+    store.client.meta.events.register("before-send.s3", count)
     return lambda: ArtifactStore(store).push(NAME, path, kind="files")
+
+
+def requests_of(size: int) -> int:
+    """How many bring the bytes of a file to a store."""
+    rule = S3Store.pieces
+    return -(-size // (rule.size if size >= rule.start else part_size(size)))
+
+
+def has_blob_bytes(request: Any) -> bool:
+    return request.method == "PUT" and "/blobs/" in request.url
 
 
 WAYS = {
@@ -121,7 +129,8 @@ def main(what: str, bucket: str, key: str, path: str) -> None:
 
     def see(event_name: str, request: Any, **_: Any) -> None:
         requests[event_name.rpartition(".")[2]] += 1
-        if request.method == "PUT" and "/blobs/" in request.url:
+        if has_blob_bytes(request):
+            requests["blobs"] += 1
             blob_bytes[0] += int(request.headers.get("Content-Length", 0))
 
     def watch(client: Any) -> Any:

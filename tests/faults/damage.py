@@ -56,7 +56,7 @@ class Damaged:
                 files = {f"{n}.txt": random.randbytes(random.randrange(1, 2000)).hex().encode() for n in range(2)}
                 manifest = self._push(name, files)
                 self.wanted |= {manifest.ref: files, f"{name}:latest": files}
-                self.needed |= {blob_key(entry): Version.of(manifest).key for entry in manifest.files}
+                self.needed |= {blob_key(entry): Version.of(manifest).key for entry in manifest.blobs}
             leases.pin(self.store, f"run-{name}", [f"blobs/ab/{number}{'ab' * 31}c" for number in range(5)])
         for ref in self.wanted:
             self._artifacts().pull(ref)

@@ -15,6 +15,7 @@ from cluster.store.catalog import deleted_versions, find_deleted
 from cluster.store.condemned import condemned_lists, forget
 from cluster.store.gc import Collector
 from cluster.store.layout import FENCE, Version, blob_key
+from cluster.store.pieces import Rule
 from cluster.store.retention import Policy
 from tlgan.errors import TlganError
 from tlgan.manifest import Manifest
@@ -24,7 +25,7 @@ NOW = timedelta(0)
 SOON = Policy(grace=NOW)
 AT_ONCE = Policy(grace=NOW, restorable=NOW)
 CONTENTS = {name: {"own.bin": name.encode() * 300, "shared.bin": b"shared" * 100} for name in ("v0", "v1", "v2", "v3")}
-NEW = {"own.bin": b"new" * 300, "more.bin": b"more" * 500, "shared.bin": b"shared" * 100}
+NEW = {"own.bin": b"new" * 300, "more.bin": bytes(range(250)) * 8, "shared.bin": b"shared" * 100}
 
 
 class World:
@@ -83,6 +84,11 @@ def _push(world: World, store: Store) -> Manifest:
     return artifacts.push("model", world.root / "files" / "new", kind="files", aliases=["latest", "new"])
 
 
+def _push_in_pieces(world: World, store: Store) -> Manifest:
+    world.store.pieces = Rule(start=1_000, size=450)  # type: ignore[attr-defined]
+    return _push(world, store)
+
+
 def _push_again(world: World, store: Store) -> Manifest:
     return world.artifacts(store).push("model", world.root / "files" / "v3", kind="files", aliases=["again"])
 
@@ -125,6 +131,7 @@ LAST = Policy(keep_last=1, grace=NOW)
 LAST_AT_ONCE = Policy(keep_last=1, grace=NOW, restorable=NOW)
 OPERATIONS = [
     Operation("push", _push),
+    Operation("push in pieces", _push_in_pieces),
     Operation("push again", _push_again),
     Operation("stage, commit", _stage_and_commit),
     Operation("pull", _pull),
@@ -194,7 +201,7 @@ def clean(world: World, policy: Policy) -> dict[str, int]:
         for prefix in ("versions/", "deleted/")
         for info in world.store.list(prefix)
         if info.size != len(FENCE)
-        for entry in Manifest.from_json(world.store.get(info.key)).files
+        for entry in Manifest.from_json(world.store.get(info.key)).blobs
     }
     blobs = {info.key for info in keys if info.key.startswith("blobs/")}
     kinds = ("leases/", "gc/")

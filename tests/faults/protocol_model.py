@@ -40,6 +40,7 @@ class Rules:
     spare_broken_versions: bool = True
     ask_lease: bool = True
     ask_after_aliases: bool = True
+    ask_early_leases: bool = True
     grace_only: bool = False
     restore_minds_fences: bool = True
     restore_keeps_tombstone: bool = True
@@ -86,6 +87,12 @@ def read_leases(items: Items, me: str) -> tuple[tuple[str, Any], ...]:
 @call
 def is_valid(items: Items, lease: str) -> bool:
     return ("lease", lease) in items and ("broken", lease) not in items
+
+
+@call
+def are_valid(items: Items, leases: frozenset[str]) -> bool:
+    """One listing."""
+    return all(is_valid(lease).act(items, lease) for lease in leases)
 
 
 @call
@@ -167,8 +174,12 @@ def push(
     alias: str | None = None,
     has_files: bool = True,
     newest: bool = False,
+    early: frozenset[str] = frozenset(),
 ) -> Process:
-    """`newest`: content equal to the newest version's takes that version's place. Without files: `commit` of staged blobs."""
+    """`newest`: content equal to the newest version's takes that version's place. Without files: `commit` of staged blobs.
+
+    `early`: leases under which the keys' blobs were placed already.
+    """
     keys, version = contents, f"{me}1"
     for found, value in (yield listing("version")) if newest else ():
         if value != FENCE and tuple(key[0] for key in value) == contents:
@@ -183,7 +194,9 @@ def push(
             version = lease
             yield drop_lease(lease)
             continue
-        if not (yield from place(keys, has_files)):
+        trusted = early and (not rules.ask_early_leases or (yield are_valid(early)))
+        unsure = tuple(key for key in keys if key not in contents) if trusted else keys
+        if not (yield from place(unsure, has_files)):
             yield drop_lease(lease)
             return
         if not (yield from create(rules, version, keys)) and (yield get(("version", version))) != keys:
@@ -235,6 +248,27 @@ def stage_and_commit(me: str, contents: tuple[str, ...], rules: Rules) -> Proces
     else:
         return
     yield from push(me, keys, rules, has_files=False)
+
+
+def push_in_pieces(me: str, contents: tuple[str, ...], rules: Rules) -> Process:
+    """Each key is leased and placed before the next one is known; the version's own lease comes when all are there."""
+    keys, held = [], list[str]()
+    for number, content in enumerate(contents):
+        wanted: tuple[str, ...] = (content,)
+        for attempt in range(1, ATTEMPTS + 1):
+            held.append(f"{me}.{number}.{attempt}")
+            yield take_lease(held[-1], frozenset(wanted), None)
+            condemned = yield from condemned_names(rules)
+            if condemned.isdisjoint(wanted):
+                break
+            wanted = yield from elsewhere(wanted, condemned, held[-1])
+        else:
+            return
+        yield from place(wanted, True)
+        keys += wanted
+    yield from push(me, tuple(keys), rules, early=frozenset(held))
+    for lease in held:
+        yield drop_lease(lease)
 
 
 def heart(lease: str, names: frozenset[str], version: str | None, times: int = 1) -> Process:

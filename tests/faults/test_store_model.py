@@ -21,6 +21,7 @@ from faults.protocol_model import (
     heart,
     move_alias,
     push,
+    push_in_pieces,
     remove,
     restore,
     stage_and_commit,
@@ -71,6 +72,7 @@ def cases(rules: Rules) -> dict[str, tuple[Items, Programs]]:
     U_gone = partial(remove, "rm", "O", restorable=False)
     M, S, K = partial(move_alias, "M", "a", "O", rules), partial(stage_and_commit, "S", X, rules), clock
     H = partial(heart, "A2", frozenset(X), "A1", times=2)
+    P, early = partial(push_in_pieces, "A", X, rules), partial(heart, "A.0.1", frozenset(X), None)
     return {
         "push of new content, collector": (NOTHING, {"A": A, "gc": C}),
         "push over orphans, collector": (ORPHANS, {"A": pushing(rules, contents=XY), "gc": C}),
@@ -87,6 +89,10 @@ def cases(rules: Rules) -> dict[str, tuple[Items, Programs]]:
         "push, two collectors": (ORPHAN, two_collectors(rules)),
         "push of a version's content, two collectors": (OTHER, two_collectors(rules, **kept)),
         "push with renewals, collector": (ORPHAN, {"A": A, "heart": H, "gc": C}),
+        "push in pieces, collector": (ORPHANS, {"A": partial(push_in_pieces, "A", XY, rules), "gc": C}),
+        "push in pieces of a version's content, collector": (OTHER, {"A": P, "gc": C_gone}),
+        "push in pieces with renewals, collector": (ORPHAN, {"A": P, "heart": early, "gc": C}),
+        "push in pieces, two collectors": (NOTHING, {"A": P, "gc": C, "gc2": collecting(rules, "gc2")}),
         "staged under a pin and committed, collector": (ORPHAN, {"S": S, "gc": C}),
         "push with an alias, two collectors": (
             OTHER,
@@ -215,6 +221,11 @@ ABLATIONS: dict[str, tuple[Rules, str, Any]] = {
         replace(STRONG, spare_broken_versions=False),
         LOST,
         lambda rules: cases(rules)["push of the newest version again, collector"],
+    ),
+    "the leases of pieces are not looked at": (
+        replace(STRONG, ask_early_leases=False),
+        LOST,
+        lambda rules: (ORPHAN, {"A": partial(push_in_pieces, "A", X, rules), "gc": collecting(rules)}),
     ),
     "the lease is not looked at after the aliases": (
         replace(STRONG, ask_after_aliases=False),

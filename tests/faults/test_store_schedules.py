@@ -131,7 +131,7 @@ class World:
                 self.problems.add("an alias points at nothing")
 
     def _whole(self, manifest: Manifest) -> bool:
-        return all(blob_key(entry) in self.store.items for entry in manifest.files)
+        return all(blob_key(entry) in self.store.items for entry in manifest.blobs)
 
     def _content(self, key: str) -> bytes | None:
         return self.store.items[key][0] if key in self.store.items else None
@@ -141,7 +141,9 @@ Act = Callable[[World, OwnView], None]
 
 
 def placer(world: World, view: OwnView) -> Placer:
-    return Placer(view, {SHA: world.source}, TransferStats(), 1)
+    found = Placer(view, TransferStats(), 1)
+    found.sources[SHA] = world.source
+    return found
 
 
 def push(name: str, alias: str | None = None) -> Act:
@@ -160,7 +162,7 @@ def push(name: str, alias: str | None = None) -> Act:
 def commit_staged(world: World, view: OwnView) -> None:
     entries = stage(view, [ENTRY], placer(world, view), "draft")
     manifest = manifest_of("new").model_copy(update={"files": entries})
-    world.promise(publish(view, manifest, Placer(view, {}, TransferStats(), 1), lambda published: None))
+    world.promise(publish(view, manifest, Placer(view, TransferStats(), 1), lambda published: None))
 
 
 def collect(policy: Policy) -> Act:

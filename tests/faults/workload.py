@@ -318,7 +318,7 @@ def _whole(store: Store, prefix: str, key: Key) -> bool:
 
 
 def _complete(store: Store, manifest: Manifest) -> bool:
-    blobs = {blob_key(entry): entry for entry in manifest.files}
+    blobs = {blob_key(entry): entry for entry in manifest.blobs}
     return all(
         (info := store.head(key)) is not None and info.size == entry.size and _sha256(store.get(key)) == entry.sha256
         for key, entry in blobs.items()

@@ -2,7 +2,7 @@
 
 Two versions of one artifact (the second signed, one of its blobs at a key with a nonce) that descend from another artifact,
 aliases with and without `prev` (of the time before records had a checksum), a version that was deleted, the lease of a push that
-never ended, and a pin.
+never ended, and a pin. The second one has a file in pieces, one of them at a key with a nonce.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ DELETED = "e947f7f73602fa3260c3f1238972b563548e7b425edc2084a3a30b7ca7d7d97e"
 TREE = "31a30f3d06bff358bb7dfcccaa83e2cada755706fff6d5c62668ab81eef6b385"
 
 
+IN_PIECES = HERE.with_name("store-v1-pieces")
+TREE_IN_PIECES = "ca7cc6f7bb60463f6895ba8b9474edd15b5f4cdf5d7337f97dd87a80d38d4900"
+LARGE = "a3f85cb806eeb38f2071f4728d420b294711c854d58d4330201a8b61bb656808"
+
+
 @pytest.fixture
 def artifacts(tmp_path: Path) -> ArtifactStore:
     """Over a copy, all of it as old as it says."""
@@ -40,12 +45,13 @@ def artifacts(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(open_store(str(copy)), tmp_path / "cache")
 
 
-def test_nobody_touched_it() -> None:
+@pytest.mark.parametrize(("folder", "tree"), [(HERE, TREE), (IN_PIECES, TREE_IN_PIECES)])
+def test_nobody_touched_it(folder: Path, tree: str) -> None:
     hasher = hashlib.sha256()
-    for file in sorted(HERE.rglob("*")):
+    for file in sorted(folder.rglob("*")):
         if file.is_file():
-            hasher.update(file.relative_to(HERE).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    assert hasher.hexdigest() == TREE
+            hasher.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    assert hasher.hexdigest() == tree
 
 
 def test_references_resolve(artifacts: ArtifactStore) -> None:
@@ -108,3 +114,17 @@ def test_pushing_goes_on(artifacts: ArtifactStore, tmp_path: Path) -> None:
     again = artifacts.push("glyphs32", source, kind="gan")
     assert artifacts.stats.uploaded == 0
     assert artifacts.verify(again.ref, full=True).ok
+
+
+def test_a_file_in_pieces_is_pulled_kept_and_pushed_again(tmp_path: Path) -> None:
+    store = open_store(str(shutil.copytree(IN_PIECES, tmp_path / "store")))
+    artifacts = ArtifactStore(store, tmp_path / "cache")
+    collector = Collector(store, Policy(grace=timedelta(0), restorable=timedelta(0)))
+    assert collector.plan(datetime.now(UTC) + timedelta(days=1)).keys == []
+    assert artifacts.verify("photos:latest", full=True).problems == []
+    path = artifacts.pull("photos:latest", tmp_path / "dest")
+    assert hashlib.sha256((path / "images.txt").read_bytes()).hexdigest() == LARGE
+    manifest = artifacts.resolve("photos:latest")
+    assert (manifest.format, [bool(blob.nonce) for blob in manifest.blobs]) == (2, [False, True, False, False, False])
+    assert artifacts.push("photos", path, kind="files") == manifest
+    assert artifacts.stats.uploaded == 0

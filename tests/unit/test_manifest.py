@@ -72,7 +72,7 @@ def test_a_flipped_byte_is_found_before_parsing() -> None:
         (b"\xff\xfe", "can't be read"),
         (b"[" * 200_000, "can't be read"),
         (b"[]", "can't be read"),
-        (b'{"format":2}', "newer tlgan"),
+        (b'{"format":3}', "newer tlgan"),
         (make().to_json() + b" ", "not canonical"),
         (make().to_json().replace(b'"size":3', b'"size":3,"size":3'), "not canonical"),
         (make().to_json().replace(b"b.txt", b"../b.txt"), "can't be read"),

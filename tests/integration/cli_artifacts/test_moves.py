@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from cli_answers import Tlgan
@@ -11,6 +12,8 @@ from servers import KEY, SECRET, S3Server
 
 from cluster.store import ArtifactStore, open_store
 from cluster.store.layout import blob_key
+from cluster.store.pieces import Rule
+from cluster.store.s3 import S3Store
 from tlgan.manifest import Manifest
 
 Published = tuple[Manifest, Manifest]
@@ -197,3 +200,22 @@ def test_share(
     near = tlgan_cli("artifact", "share", "digits32:best", "--path", "modle.json", *bucket)
     assert near.code == 3
     assert 'did you mean "model.json"?' in near.err
+
+
+def test_share_of_a_file_in_pieces(
+    tlgan_cli: Tlgan, moto_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    moto_server.use(monkeypatch)
+    monkeypatch.setattr(S3Store, "pieces", Rule(start=5_000, size=2_000))
+    monkeypatch.chdir(tmp_path)
+    bucket = ("--store", f"s3://{moto_server.new_bucket()}")
+    Path("big.txt").write_text("".join(f"line {number}\n" for number in range(600)))
+    assert tlgan_cli("push", "big.txt", "big", *bucket).code == 0
+    shared = tlgan_cli("artifact", "share", "big:latest", *bucket)
+    pieces = [urlopen(url).read().decode() for url in shared.out.splitlines()]
+    assert len(pieces) == 3
+    assert "".join(pieces) == Path("big.txt").read_text()
+    assert "big.txt lies in 3 pieces: download all of its URLs in their order" in shared.err
+    (row,) = tlgan_cli("artifact", "share", "big:latest", *bucket, "--json").data["files"]
+    assert "url" not in row
+    assert len(row["urls"]) == 3

@@ -36,9 +36,9 @@ def fetch(url: str) -> bytes:
 def test_whoever_has_the_url_reads_the_file(bucket: ArtifactStore, make: Make) -> None:
     pushed = bucket.push("one", make("model", FILES), kind="files")
     shared = presign(bucket.store, pushed, [], 60)
-    assert {one.entry.path: fetch(one.url) for one in shared.files} == FILES
+    assert {one.entry.path: fetch(one.urls[0]) for one in shared.files} == FILES
     assert (shared.access_key, shared.session) == (KEY, False)
-    assert SECRET not in str(shared) + "".join(one.url for one in shared.files)
+    assert SECRET not in str(shared) + "".join(url for one in shared.files for url in one.urls)
     assert "X-Amz" not in str(shared)
     only = presign(bucket.store, pushed, ["a.bin", "a.bin"], 60)
     assert [one.entry.path for one in only.files] == ["a.bin"]
@@ -47,7 +47,7 @@ def test_whoever_has_the_url_reads_the_file(bucket: ArtifactStore, make: Make) -
 def test_it_ends(rclone_server: S3Server, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     rclone_server.use(monkeypatch)
     bucket = ArtifactStore(open_store(f"s3://{rclone_server.new_bucket()}"))
-    url = presign(bucket.store, bucket.push("one", make("m", FILES), kind="files"), ["a.bin"], 1).files[0].url
+    url = presign(bucket.store, bucket.push("one", make("m", FILES), kind="files"), ["a.bin"], 1).files[0].urls[0]
     with pytest.raises(urllib.error.HTTPError) as tampered:
         fetch(url.replace("a", "b"))
     tampered.value.close()
