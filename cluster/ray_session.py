@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cluster.code import PACKAGES, VARIABLE
+from cluster.ray_daemons import few_daemons
 from cluster.ray_signals import apart, take_back
 from cluster.room import Node, check_fits, groups_here, grown
 from cluster.sections import ResourcesSpec
@@ -162,7 +163,7 @@ class RaySession:
                     ) from error
 
     def _start(self, ray: Any) -> None:
-        with spinning_longer(), apart():
+        with spinning_longer(), apart(), few_daemons():
             ray.init(
                 address="local",
                 num_cpus=_cpus(),

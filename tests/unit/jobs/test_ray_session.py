@@ -106,6 +106,10 @@ def test_a_ray_of_its_own_from_start_to_end(tmp_path: Path) -> None:
             assert folder.is_dir()
             assert state() != before
             assert ray.get(ray.remote(lambda: 42).remote(), timeout=30) == 42
+            lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+            own = [line.decode() for line in lines if str(folder).encode() in line]
+            daemons = ["gcs_server", "raylet/raylet", "monitor.py", "dashboard.py", "log_monitor.py"]
+            assert [name for name in daemons if any(name in line for line in own)] == daemons[:2]
         assert not folder.exists(), sorted(folder.rglob("*"))
         assert state() == before
         print(folder)
