@@ -17,17 +17,24 @@ from typing import Any
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.torch.config import _TorchBackend
 
+from cluster.ray_daemons import has_api_server
+
 VARIABLE = "GLOO_SOCKET_IFNAME"
 _SIOCGIFADDR = 0x8915
 
 
 class NodesTrainer(TorchTrainer):
-    """A `TorchTrainer` without the actor that hands out Ray Data's shards: nobody here has any, and it is a process more to
-    start, two seconds of a processor. Where Ray has no such method or callback any more, this is a plain `TorchTrainer`."""
+    """A `TorchTrainer` without actors that are of no use here, each a process more to start, two seconds of a processor.
+
+    One hands out Ray Data's shards, and nobody has any. The other frees what a dead controller held: it asks Ray's API server
+    whether the controller lives, and without one waits twelve seconds for an answer when the training has ended. Where Ray has
+    no such method or callbacks any more, this is a plain `TorchTrainer`.
+    """
 
     def _create_default_callbacks(self) -> list[Any]:
         made = super()._create_default_callbacks()  # type: ignore[misc]
-        return [callback for callback in made if type(callback).__name__ != "DatasetsCallback"]
+        needless = {"DatasetsCallback"} | (set() if has_api_server() else {"PlacementGroupCleanerCallback"})
+        return [callback for callback in made if type(callback).__name__ not in needless]
 
 
 @dataclass

@@ -26,3 +26,11 @@ def few_daemons() -> Iterator[None]:
     finally:
         for name, original in originals.items():
             setattr(Node, name, original)
+
+
+def has_api_server() -> bool:
+    """Whether the Ray of this process has somebody to ask about its actors. True where that can't be known."""
+    from ray._private import worker
+
+    node = getattr(worker, "_global_node", None)
+    return bool(getattr(node, "webui_url", True))

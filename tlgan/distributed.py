@@ -9,7 +9,11 @@ from __future__ import annotations
 import gc
 import inspect
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -20,6 +24,32 @@ from torch.nn.parallel import DistributedDataParallel
 _KNOWN = inspect.signature(DistributedDataParallel.__init__).parameters
 _BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _KNOWN else "broadcast_buffers"
 """Newer versions of torch warn of the second name."""
+
+
+class Parallel(DistributedDataParallel):
+    """`DistributedDataParallel` without what it asks `torch.compile` about: that takes two seconds of every rank to import."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        with _without_compiler():
+            super().__init__(*given, **more)
+
+    if hasattr(DistributedDataParallel, "_inside_ddp_forward"):
+        _inside_ddp_forward = contextmanager(inspect.unwrap(DistributedDataParallel._inside_ddp_forward))
+
+
+@contextmanager
+def _without_compiler() -> Iterator[None]:
+    """`torch._dynamo`, if nobody has imported it, gives its default answer instead of being imported."""
+    if "torch._dynamo" in sys.modules:
+        yield
+        return
+    stand_in = SimpleNamespace(utils=SimpleNamespace(get_optimize_ddp_mode=lambda: "ddp_optimizer"))
+    torch.__dict__["_dynamo"] = stand_in
+    try:
+        yield
+    finally:
+        if torch.__dict__["_dynamo"] is stand_in:  # else somebody has imported it meanwhile
+            del torch.__dict__["_dynamo"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +80,7 @@ class World:
             return module
         ids = [self.device] if self.device.type == "cuda" else None
         local_buffers: dict[str, Any] = {_BUFFERS: False}
-        return DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True, **local_buffers)
+        return Parallel(module, device_ids=ids, gradient_as_bucket_view=True, **local_buffers)
 
     def slice(self, rows: Tensor) -> Tensor:
         """This rank's rows of a tensor drawn for the global batch `[B, ...] -> [B / size, ...]`."""

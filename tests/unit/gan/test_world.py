@@ -183,3 +183,28 @@ def test_alone_every_collective_is_the_identity() -> None:
     assert world.slice(rows).tolist() == rows.tolist()
     assert (world.agree(True), world.agree(False)) == (True, False)
     world.barrier()
+
+
+ONE_STEP = """
+import sys, tempfile, torch
+import torch.distributed as dist
+from tlgan.distributed import Parallel
+
+with tempfile.TemporaryDirectory() as folder:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+    network = Parallel(torch.nn.Linear(3, 2), gradient_as_bucket_view=True)
+    with network.no_sync():
+        network(torch.ones(4, 3)).sum().backward()
+    network(torch.ones(4, 3)).sum().backward()
+    dist.destroy_process_group()
+assert network.module.weight.grad.tolist() == [[8.0] * 3] * 2
+print(sorted({"torch._dynamo", "torch._inductor", "sympy"} & set(sys.modules)))
+import torch._dynamo
+print(torch._dynamo.utils.get_optimize_ddp_mode())
+"""
+
+
+def test_ranks_do_not_import_torchs_compiler() -> None:
+    """The default of `get_optimize_ddp_mode` stands in for it: the last line says whether it still is that."""
+    done = subprocess.run([sys.executable, "-c", ONE_STEP], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["[]", "ddp_optimizer"]), done.stderr

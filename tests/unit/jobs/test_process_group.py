@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -33,11 +34,16 @@ def test_the_nodes_own_interface_is_named_unless_a_person_did(
     assert os.environ.get(VARIABLE) == name
 
 
-def test_no_actor_for_shards_that_nobody_has() -> None:
-    """Fails with a Ray that has it in another way: then look whether leaving it out is still worth it."""
+@pytest.mark.parametrize("url", ["127.0.0.1:8265", None])
+def test_no_actor_that_is_of_no_use(url: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails with a Ray that has them in another way: then look whether leaving them out is still worth it."""
+    monkeypatch.setattr("ray._private.worker._global_node", SimpleNamespace(webui_url=url))
 
     def made_by(kind: type[TorchTrainer]) -> set[str]:
         trainer = kind(print, scaling_config=ScalingConfig(num_workers=2))
         return {type(callback).__name__ for callback in trainer._create_default_callbacks()}
 
-    assert made_by(TorchTrainer) - made_by(NodesTrainer) == {"DatasetsCallback"}
+    assert made_by(TorchTrainer) - made_by(NodesTrainer) == {
+        "DatasetsCallback",
+        *([] if url else ["PlacementGroupCleanerCallback"]),
+    }
