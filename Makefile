@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 TEST_JOBS ?= 3# processes that share the tests, file by file; much of a test on Ray or on a server is waiting
 STAMP := $(VENV)/.up-to-date
 
@@ -14,7 +15,10 @@ help:  ## show this list
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tlgan needs Python 3.11 or newer; this is " + sys.version.split()[0] + " (choose another: make PYTHON=python3.12 ...)")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
+	@big='^(torch|triton|nvidia-|cuda-)'; \
+	{ grep -E "$$big" constraints.txt | xargs $(PIP) --no-deps & grep -Ev "$$big|^#|^(mlflow|wandb)" constraints.txt | xargs $(PIP) --no-deps; wait; } \
+	  >/dev/null 2>&1 || true  # unpacks the large half on one core and the rest on another; what does not fit here is left to the next line
+	$(PIP) -c constraints.txt -e '.[dev]'
 	@$(BIN)/python -m compileall -q -j 0 -x '/ray/(rllib|llm|serve)/|/tests/' $(VENV)/lib tlgan cluster jobs >/dev/null 2>&1 || true  # pip takes one core for it
 	@touch $@
 

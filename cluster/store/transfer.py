@@ -104,9 +104,11 @@ class Stretch:
 class Placer:
     """Puts blobs where entries say. `sources`: sha256 -> where it is at hand; what has no source must be in the store already."""
 
-    def __init__(self, store: Store, stats: TransferStats, threads: int) -> None:
+    def __init__(
+        self, store: Store, stats: TransferStats, threads: int, sources: Mapping[str, Path | Stretch] | None = None
+    ) -> None:
         self.store, self.stats, self.threads = store, stats, threads
-        self.sources: dict[str, Path | Stretch] = {}
+        self.sources = dict(sources or {})
         self.safe: Callable[[], bool] = lambda: False
         """Whether nobody can have deleted what `place_data` has placed."""
         self._placed: set[str] = set()

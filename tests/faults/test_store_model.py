@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from faults.early_model import push_in_pieces, stage_and_commit
 from faults.model import Items, Program, Walk, walk
 from faults.protocol_model import (
     YOUNG,
@@ -21,10 +22,8 @@ from faults.protocol_model import (
     heart,
     move_alias,
     push,
-    push_in_pieces,
     remove,
     restore,
-    stage_and_commit,
 )
 
 LOST = "an acknowledged version lacks data"

@@ -141,9 +141,7 @@ Act = Callable[[World, OwnView], None]
 
 
 def placer(world: World, view: OwnView) -> Placer:
-    found = Placer(view, TransferStats(), 1)
-    found.sources[SHA] = world.source
-    return found
+    return Placer(view, TransferStats(), 1, {SHA: world.source})
 
 
 def push(name: str, alias: str | None = None) -> Act:
