@@ -15,9 +15,8 @@ help:  ## show this list
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tlgan needs Python 3.11 or newer; this is " + sys.version.split()[0] + " (choose another: make PYTHON=python3.12 ...)")'
 	$(PYTHON) -m venv $(VENV)
-	@big='^(torch|triton|nvidia-|cuda-)'; \
-	{ grep -E "$$big" constraints.txt | xargs $(PIP) --no-deps & grep -Ev "$$big|^#|^(mlflow|wandb)" constraints.txt | xargs $(PIP) --no-deps; wait; } \
-	  >/dev/null 2>&1 || true  # unpacks the large half on one core and the rest on another; what does not fit here is left to the next line
+	@shard() { awk -v n=$$1 '!/^(#|mlflow|wandb)/ && n == (/^(torch|triton|nvidia-|cuda-)/ ? 0 : 1 + NR % 2)' constraints.txt | xargs $(PIP) --no-deps; }; \
+	{ shard 0 & shard 1 & shard 2 & wait; } >/dev/null 2>&1 || true  # looked up and unpacked side by side; what fails is left to the next line
 	$(PIP) -c constraints.txt -e '.[dev]'
 	@$(BIN)/python -m compileall -q -j 0 -x '/ray/(rllib|llm|serve)/|/tests/' $(VENV)/lib tlgan cluster jobs >/dev/null 2>&1 || true  # pip takes one core for it
 	@touch $@
