@@ -144,6 +144,7 @@ LONG = {
     ),
 }
 
+LARGE = ("push with an alias, two collectors", "two pushes, collector", "restore, time, two collectors")
 IN_CI = ("push with renewals, two collectors",)
 
 
@@ -158,7 +159,9 @@ def test_nothing_is_lost_and_nothing_partial_seen(name: str) -> None:
     check(name, walk(*cases(STRONG)[name], faults_of), set())
 
 
-@pytest.mark.parametrize("name", cases(WEAK))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.minutes if name in LARGE else ()) for name in cases(WEAK)]
+)
 def test_without_atomic_create_partials_are_never_acknowledged(name: str) -> None:
     """Here a push that slept may make visible what lacks data. It is not told that it is done."""
     check(name, walk(*cases(WEAK)[name], faults_of), {PARTIAL})

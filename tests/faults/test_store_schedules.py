@@ -331,7 +331,7 @@ def cases(names: Iterable[str], weak: set[str], left_out: set[str]) -> Any:
     )
 
 
-@cases(PAIRS, weak={"push over an orphan", "push of new content", "restore"}, left_out=set())
+@cases(PAIRS, weak={"push over an orphan"}, left_out=set())
 def test_two_at_once(name: str, scene: Any) -> None:
     follow(name, scene(PAIRS[name]), preemptions=2, seeds=20)
 

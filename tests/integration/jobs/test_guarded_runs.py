@@ -72,7 +72,7 @@ def test_guards_are_part_of_what_a_run_is(session: Session, pretrain: Callable[.
     assert execute(with_guard, session).id != first.id, "a result without the guard does not pass for one with it"
 
 
-@pytest.mark.parametrize("metric", ["kid", "recall"])
+@pytest.mark.parametrize("metric", ["kid", pytest.param("recall", marks=pytest.mark.minutes)])
 def test_the_best_networks_are_published_not_the_last(
     session: Session, pretrain: Callable[..., Any], script: Script, metric: str
 ) -> None:

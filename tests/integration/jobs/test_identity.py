@@ -97,7 +97,7 @@ def test_an_evaluation_that_is_not_run_again_promotes_again(
     assert types(events) == ["cached"]
 
 
-@pytest.mark.parametrize("form", ["grid", "png"])
+@pytest.mark.parametrize("form", ["grid", pytest.param("png", marks=pytest.mark.minutes)])
 def test_images_are_drawn_again_when_they_are_not_what_they_were(
     session: Session, pretrain: Callable[..., Any], events: Events, workdir: Path, form: str
 ) -> None:

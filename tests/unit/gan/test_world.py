@@ -199,12 +199,16 @@ with tempfile.TemporaryDirectory() as folder:
     dist.destroy_process_group()
 assert network.module.weight.grad.tolist() == [[8.0] * 3] * 2
 print(sorted({"torch._dynamo", "torch._inductor", "sympy"} & set(sys.modules)))
-import torch._dynamo
-print(torch._dynamo.utils.get_optimize_ddp_mode())
 """
 
 
 def test_ranks_do_not_import_torchs_compiler() -> None:
-    """The default of `get_optimize_ddp_mode` stands in for it: the last line says whether it still is that."""
     done = subprocess.run([sys.executable, "-c", ONE_STEP], check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.splitlines()) == (0, ["[]", "ddp_optimizer"]), done.stderr
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+@pytest.mark.minutes
+def test_the_answer_that_they_get_is_the_default() -> None:
+    from torch._dynamo.utils import get_optimize_ddp_mode
+
+    assert get_optimize_ddp_mode() == "ddp_optimizer"
