@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.data import DataLoader
-from torchvision import transforms
 
 REAL, FAKE = 1.0, 0.0
 
@@ -61,6 +60,8 @@ class Images(torch.utils.data.Dataset[tuple[Tensor, int]]):
     def __init__(self, images_nchw: npt.NDArray[np.uint8]) -> None:
         channels = images_nchw.shape[1]
         self.images_nhwc = np.ascontiguousarray(images_nchw.transpose(0, 2, 3, 1))
+        from torchvision import transforms  # which imports torch's compiler, seconds
+
         self.transform = transforms.Compose(
             [transforms.ToPILImage(), transforms.ToTensor(), transforms.Normalize((0.5,) * channels, (0.5,) * channels)]
         )

@@ -85,7 +85,7 @@ def _push(world: World, store: Store) -> Manifest:
 
 
 def _push_in_pieces(world: World, store: Store) -> Manifest:
-    world.store.pieces = Rule(start=1_000, size=450)  # type: ignore[attr-defined]
+    world.store.pieces = Rule(start=1_000, size=700)  # type: ignore[attr-defined]
     return _push(world, store)
 
 

@@ -56,7 +56,7 @@ else:
 """
 
 
-@pytest.fixture(params=["moto", "rclone"])
+@pytest.fixture(params=["rclone", pytest.param("moto", marks=pytest.mark.minutes)])
 def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3Server:
     found: S3Server = request.getfixturevalue(f"{request.param}_server")
     found.use(monkeypatch)

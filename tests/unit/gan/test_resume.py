@@ -37,7 +37,12 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", list(CASES))
+ALIKE = ("resnet, hinge", "diffaugment", "scale_shift", "ewc, lecam", "singular_values")  # to others here, for a resume
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.minutes if case in ALIKE else ()) for case in CASES]
+)
 def test_stopped_and_resumed_equals_uninterrupted(case: str, train, tmp_path: Path) -> None:
     of = recipe(**CASES[case])
     parent = None
