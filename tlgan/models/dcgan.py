@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from tlgan.models.blocks import BatchNorm2d, Network, level_widths, spectral
-from tlgan.models.convolutions import FromImage, MapToPoint, PointToMap, ToImage
+from tlgan.models.convolutions import Down, FromImage, MapToPoint, PointToMap, ToImage, Up
 from tlgan.models.labels import Projection, batch_norm, normed
 from tlgan.shapes import Resolution, base_of, longer
 
@@ -47,7 +47,7 @@ class Generator(Network):
         first = PointToMap(latent_dim, widths[4], base_of(resolution), bias=False)
         self.blocks = nn.ModuleDict({"b4": _normalised(first, widths[4], known)})
         for size in list(widths)[1:]:
-            up = nn.ConvTranspose2d(widths[size // 2], widths[size], 4, 2, 1, bias=False)
+            up = Up(widths[size // 2], widths[size], 4, 2, 1, bias=False)
             self.blocks[f"b{size}"] = _normalised(up, widths[size], known)
         last = ToImage(widths[longer(resolution) // 2], channels, 4, 2, 1)
         self.blocks[f"b{longer(resolution)}"] = Block(last, nn.Tanh())
@@ -83,7 +83,7 @@ class Discriminator(Network):
         self.blocks = nn.ModuleDict()
         previous = channels
         for size in reversed(widths):
-            conv = (nn.Conv2d if self.blocks else FromImage)(previous, widths[size], 4, 2, 1)
+            conv = (Down if self.blocks else FromImage)(previous, widths[size], 4, 2, 1)
             self.blocks[f"b{size * 2}"] = nn.Sequential(conv, nn.LeakyReLU(0.2, inplace=True))
             previous = widths[size]
         project = [Projection(known, previous, spectral_norm=spectral_norm)] if known else []
