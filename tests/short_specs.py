@@ -11,6 +11,8 @@ from jobs.cli import main
 
 SPECS = files("jobs") / "specs"
 TRAIN = ["train.kimg=0.5", "train.batch_size=32"]
+SWEEP = ["base.evaluation.samples=64"]
+ONE = ["search.parallel=1"]  # each trial that trains beside others is a process more, and `sweep` has two
 SHORT = {
     "classifier": ["train.kimg=2", "model.width=8"],
     "pretrain": [*TRAIN, "model.width=8", "data.limit=1000", "resources.workers=0", "evaluation.samples=64"],
@@ -23,20 +25,10 @@ SHORT = {
     "evaluate-all": ["samples=64", "resources.workers=0"],
 }
 ON_RAY = {
-    "sweep": ["base.train.kimg=0.5", "base.evaluation.samples=64", "search.trials=2", "early_stop.grace_kimg=0.2"],
-    "sweep-methods": ["base.train.kimg=0.5", "base.evaluation.samples=64", "search.trials=2", "finalists=1"],
-    "sweep-tpe": [
-        "base.train.kimg=0.5",
-        "base.evaluation.samples=64",
-        "search.trials=3",
-        "early_stop.grace_kimg=0.2",
-    ],
-    "sweep-pbt": [
-        "base.train.kimg=0.6",
-        "base.evaluation.samples=64",
-        "search.trials=3",
-        "search.pbt.every_kimg=0.3",
-    ],
+    "sweep": [*SWEEP, "base.train.kimg=0.5", "search.trials=2", "early_stop.grace_kimg=0.2"],
+    "sweep-methods": [*SWEEP, *ONE, "base.train.kimg=0.5", "search.trials=2", "finalists=1"],
+    "sweep-tpe": [*SWEEP, *ONE, "base.train.kimg=0.5", "search.trials=3", "early_stop.grace_kimg=0.2"],
+    "sweep-pbt": [*SWEEP, *ONE, "base.train.kimg=0.6", "search.trials=3", "search.pbt.every_kimg=0.3"],
     "evaluate": ["samples=64", "gate.kid=< 1000"],
     "generate": ["n=4", "out=four.png"],
 }

@@ -19,6 +19,7 @@ from tlgan.errors import DataError
 
 UInt8 = npt.NDArray[np.uint8]
 CHECK, CHECK_GREYS = 4, (204, 255)  # px of a field of the chequerboard, and its two greys
+DEFLATE = 4  # of 9: a sixth of the time that the smallest files take, for 4 % more bytes; training waits for its grids
 GAP = 128  # grey of the lines between images: told apart from dark and bright images, on dark and bright pages
 
 
@@ -66,7 +67,7 @@ def png_bytes(sheet: UInt8) -> bytes:
     Raises `DataError` for other arrays.
     """
     buffer = io.BytesIO()
-    _smallest(sheet).save(buffer, format="PNG", optimize=True)
+    _smallest(sheet).save(buffer, format="PNG", compress_level=DEFLATE)
     return buffer.getvalue()
 
 
@@ -109,7 +110,7 @@ def image_png(x_chw: UInt8) -> bytes:
     if x_chw.shape[0] in (1, 3):
         return png_bytes(x_chw.transpose(1, 2, 0))
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(x_chw.transpose(1, 2, 0))).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(np.ascontiguousarray(x_chw.transpose(1, 2, 0))).save(buffer, format="PNG", compress_level=DEFLATE)
     return buffer.getvalue()
 
 

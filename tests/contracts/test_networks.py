@@ -44,8 +44,14 @@ def inputs(role: str, side: int, count: int = 2, channels: int = 3, seed: int = 
     return torch.randn(shape, generator=rng).clamp(-1, 1)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("arch", "side"), ALL)
+@pytest.mark.parametrize(
+    ("arch", "side", "channels"),
+    [
+        pytest.param(*one, channels, marks=pytest.mark.minutes if one[1] == 1024 and channels == 1 else ())
+        for one in ALL
+        for channels in (1, 3)
+    ],
+)
 def test_shapes_and_range(arch: str, side: int, channels: int) -> None:
     G, D = pair(arch, channels, resolution=side)
     images = G(inputs("G", side))

@@ -13,7 +13,7 @@ from tests.faults import crowd
 from tests.faults.breaking import quick_folder
 from tests.faults.memory_store import MemoryStore
 
-SECONDS = 4.0
+SECONDS = 3.0
 
 
 def check(verdict: crowd.Verdict) -> None:

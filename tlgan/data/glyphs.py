@@ -13,7 +13,7 @@ mathematical bold A is LATIN. Decimal digits of all scripts are DIGIT; modifier 
 from __future__ import annotations
 
 import unicodedata
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,6 +81,7 @@ def font_files() -> list[Path]:
     return sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("*.ttf"))
 
 
+@cache
 def glyphs_of(font: Path) -> list[Glyph]:
     """The font's letters and digits by code point, without the inkless and the repeated."""
     from fontTools.ttLib import TTFont

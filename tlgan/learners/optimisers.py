@@ -38,6 +38,8 @@ def adam(network: Network, lr: float, betas: tuple[float, float]) -> torch.optim
 def train_mode(network: Network) -> None:
     """Training mode, but for modules whose every parameter is frozen: their batch statistics and norms stay as they are."""
     network.train()
+    if all(p.requires_grad for p in network.parameters()):
+        return
     for module in network.modules():
         parameters = list(module.parameters())
         if parameters and not any(p.requires_grad for p in parameters):

@@ -15,7 +15,7 @@ kind: pretrain
 name: tiny
 data: {source: digits}
 model: {width: 8, latent_dim: 16}
-train: {kimg: 12, batch_size: 32}
+train: {kimg: 8, batch_size: 32}
 checkpoint: {every_kimg: 1}
 output: {artifact: tiny-gan}
 """

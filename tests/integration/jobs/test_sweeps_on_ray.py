@@ -114,7 +114,7 @@ def test_failed_trials_are_trained_again_and_more_are_added(
     """By the command line, as a person does the day after. What went well is not trained again."""
     bad = 1e30
     rates = {"train.lr_g": {"choice": [3e-4, bad, 1e-3]}}
-    spec = search({"algo": "grid", "trials": 2}, space=rates)
+    spec = search({"algo": "grid", "trials": 2, "parallel": 1}, space=rates)
     record = execute(parse_job(spec), session)
     store = ["--store", str(tmp_path / "store"), "--json"]
 
@@ -159,7 +159,7 @@ def test_a_guard_ends_a_trial_and_leaves_a_picture(
     shared_ray: Any, session: Session, search: Callable[..., dict[str, Any]], features: None
 ) -> None:
     """No generator has a recall above 1; the guard of one of the trials never begins to look."""
-    spec = search({"algo": "grid", "trials": 2}, space={"guards.after_kimg": {"choice": [0, 100]}})
+    spec = search({"algo": "grid", "trials": 2, "parallel": 1}, space={"guards.after_kimg": {"choice": [0, 100]}})
     spec["base"]["guards"] = {"metrics": {"recall": ">= 1.1"}}
     spec["base"]["evaluation"]["every_kimg"] = 0.4
     record = execute(parse_job(spec), session)
