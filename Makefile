@@ -25,7 +25,7 @@ quickstart: $(STAMP)  ## pretrain, search, evaluate, publish, pull, generate on 
 	$(BIN)/tlgan quickstart
 
 test: $(STAMP)  ## every test that needs no cloud and no GPU
-	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-all: $(STAMP)  ## those, and the longer or further ones of each kind (hours)
 	TLGAN_LONG_TESTS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
