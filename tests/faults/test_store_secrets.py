@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import pickle
 from collections.abc import Iterator
@@ -28,20 +27,18 @@ SECRETS = [value for name, value in PLANTED.items() if name != "AWS_ACCESS_KEY_I
 
 
 @pytest.fixture
-def planted(monkeypatch: pytest.MonkeyPatch, workdir: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
+def planted(
+    monkeypatch: pytest.MonkeyPatch, workdir: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> Iterator[list[str]]:
     """The environment with secrets; at the end nothing that was printed, logged or written holds one of the list."""
     for name, value in PLANTED.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TLGAN_CACHE", str(workdir / "cache"))
-    logger, level, log = logging.getLogger("tlgan"), logging.getLogger("tlgan").level, io.StringIO()
-    handler = logging.StreamHandler(log)
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "tlgan")
     secrets = list(SECRETS)
     yield secrets
-    logger.removeHandler(handler)
-    logger.setLevel(level)
-    said = "\n".join([*capfd.readouterr(), log.getvalue()])
+    out, err = capfd.readouterr()
+    said = "\n".join([out, err, *(record.getMessage() for record in caplog.records if record.name.startswith("tlgan"))])
     written = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file() and path.suffix != ".spec"}
     for secret in secrets:
         assert secret not in said
