@@ -27,6 +27,7 @@ SHORT = [
     "tune.base.train.batch_size=16",
     "tune.base.evaluation.samples=32",
     "tune.search.trials=2",
+    "tune.search.parallel=1",
     "tune.early_stop.grace_kimg=0.1",
 ]
 
