@@ -95,6 +95,13 @@ print(prepare(DataSpec(source="digits"), resolution=8, cache_dir=Path(sys.argv[1
 """
 
 
+def test_the_source_s_own_channels_asked_for_make_no_other_entry(tmp_path: Path) -> None:
+    """An extractor leaves them open, a generator names them: what takes seconds to draw is drawn once."""
+    for channels in (None, 1, 3):
+        prepare(DataSpec(source="digits"), resolution=8, channels=channels, cache_dir=tmp_path)
+    assert len([entry for entry in (tmp_path / "datasets").iterdir() if is_whole(entry)]) == 2
+
+
 def test_two_processes_at_once_make_one_entry(tmp_path: Path) -> None:
     tally = tmp_path / "tally"
     command = [sys.executable, "-c", RACER, str(tmp_path / "cache"), str(tally)]

@@ -135,6 +135,8 @@ def prepare(
     source = open_source(spec.model_copy(update={"channels": depth}), artifact_path)
     root = (cache_dir or cache_root()) / "datasets"
     modules = (type(source).__module__, "tlgan.data.image", __name__)
+    if depth is None and isinstance(own := vars(type(source)).get("channels"), int):
+        depth = own  # known without a look at the images: whether it was asked for by number makes no other entry
     made_from = {"format": FORMAT, "code": code_digest(*modules), "source": source.fingerprint()}
     key = digest_of({**made_from, "kind": type(source).__name__, "size": size, "channels": depth})[:32]
     whole = opened(cached(root, key, lambda into: materialise(source, size, depth, into)))
