@@ -1,8 +1,8 @@
 """Convolutions that are slow in torch on CPU: next to the image, next to the latents and, in bf16, next to small maps.
 
-Each class stands for the torch module it is made of: same weights, names, layouts and values, to rounding. On GPUs, where the
-kernel is not the slow one, they are torch's own: those of images under autocast, those of maps without. Legend: `x_nchw` the
-side with more pixels, often an image of few channels, `h_nchw` a map of half its side.
+Each class stands for the torch module it is made of: same weights, names, layouts and values, to rounding. Where torch's is not
+slow, it is torch's own: on GPUs, next to images under autocast, between maps without it. Legend: `x_nchw` the side with more
+pixels, often an image of few channels, `h_nchw` a map of half its side.
 """
 
 from __future__ import annotations
