@@ -31,6 +31,12 @@ pytest_plugins = ["ray_fixture"]
 def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("home")
     os.environ["TLGAN_CACHE"] = str(home / "cache")
+    drawn = tmp_path_factory.getbasetemp() / "datasets"
+    if "PYTEST_XDIST_WORKER" in os.environ:  # its folder is one of several in the session's
+        drawn = drawn.parents[1] / "datasets"
+    drawn.mkdir(exist_ok=True)
+    (home / "cache").mkdir()
+    (home / "cache" / "datasets").symlink_to(drawn)  # decoded images: what one process has made, none makes again
     os.environ["XDG_CONFIG_HOME"] = str(home / "config")
     for name in list(os.environ):
         if name.startswith(("AWS_", "RAY_ADDRESS", "TLGAN_")) and name != "TLGAN_CACHE":
