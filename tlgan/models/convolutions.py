@@ -65,7 +65,7 @@ class Down(nn.Conv2d):
 
 
 class Up(nn.ConvTranspose2d):
-    """The other way, and as fast."""
+    """Kernel 4, stride 2, padding 1, from map to map twice its side: what `Down` gains, this gains."""
 
     def forward(self, h_nchw: Tensor, output_size: list[int] | None = None) -> Tensor:
         return _Double.apply(*_in_bf16(self, h_nchw)) if _to_bf16(h_nchw) else super().forward(h_nchw)
