@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 TEST_JOBS ?= 3# processes that share the tests, file by file; much of a test on Ray or on a server is waiting
 STAMP := $(VENV)/.up-to-date
 
@@ -12,13 +11,9 @@ STAMP := $(VENV)/.up-to-date
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt infra/venv.sh
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tlgan needs Python 3.11 or newer; this is " + sys.version.split()[0] + " (choose another: make PYTHON=python3.12 ...)")'
-	$(PYTHON) -m venv $(VENV)
-	@shard() { awk -v n=$$1 '!/^(#|mlflow|wandb)/ && n == (/^(torch|triton|nvidia-|cuda-)/ ? 0 : 1 + NR % 2)' constraints.txt | xargs $(PIP) --no-deps; }; \
-	{ shard 0 & shard 1 & shard 2 & wait; } >/dev/null 2>&1 || true  # looked up and unpacked side by side; what fails is left to the next line
-	$(PIP) -c constraints.txt -e '.[dev]'
-	@$(BIN)/python -m compileall -q -j 0 -x '/ray/(rllib|llm|serve)/|/tests/' $(VENV)/lib tlgan cluster jobs >/dev/null 2>&1 || true  # pip takes one core for it
+	infra/venv.sh $(PYTHON) $(VENV)
 	@touch $@
 
 quickstart: $(STAMP)  ## pretrain, search, evaluate, publish, pull, generate on embedded data (minutes)
