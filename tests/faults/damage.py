@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import cycle, islice, product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -74,10 +75,8 @@ class Damaged:
     def _artifacts(self, cache: str = "cache") -> ArtifactStore:
         return ArtifactStore(self.store, self.root / cache, threads=1)
 
-    def one(self, report: Report) -> None:
+    def one(self, place: str, kind: str, report: Report) -> None:
         """Damages one file, looks, and mends it again."""
-        place = self.random.choice(list(PLACES))
-        kind = self.random.choice(KINDS)
         files = sorted(path for path in self.root.glob(PLACES[place]) if path.is_file())
         path, other = self.random.sample(files, 2)
         touched = [path, other] if kind == "swap" else [path]
@@ -172,15 +171,15 @@ def _damage(kind: str, files: Sequence[Path], random: Random) -> None:
         files[1].write_bytes(data)
 
 
-def run(seed: int, times: int, folder: Path) -> Report:
-    """Damages `times` files of a store in the empty `folder`, one after the other."""
+def run(seed: int, times: int, folder: Path, places: Iterable[str] = PLACES) -> Report:
+    """Damages `times` files of a store in the empty `folder`, one after the other: each place in each way in turn."""
     report, attempts = Report(), records.ATTEMPTS
     records.ATTEMPTS = 1  # a directory has no torn reads to wait for
     try:
         with without_fsync():
             damaged = Damaged(folder, Random(seed))
-            for _ in range(times):
-                damaged.one(report)
+            for place, kind in islice(cycle(product(places, KINDS)), times):
+                damaged.one(place, kind, report)
     finally:
         records.ATTEMPTS = attempts
     return report

@@ -1,4 +1,4 @@
-"""Random damage to what is stored and cached. Here some hundred; `tests.bench.store_faults` does a thousand and more."""
+"""Random damage to what is stored and cached. Here three of each kind; `tests.bench.store_faults` does a thousand and more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tlgan.errors import IntegrityError
 
 def test_all_damage_is_found_or_healed() -> None:
     with quick_folder() as folder:
-        report = damage.run(3, 200, folder)
+        report = damage.run(3, 3 * len(damage.PLACES) * len(damage.KINDS), folder)
     assert report.problems == []
     seen = {(place, kind) for place, kind, _ in report.counts}
     assert seen == {(place, kind) for place in damage.PLACES for kind in damage.KINDS}
@@ -29,7 +29,7 @@ def test_all_damage_is_found_or_healed() -> None:
 def test_records_without_a_checksum_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "_check", lambda fields: "0" * 16)
     with quick_folder() as folder:
-        counts = damage.run(3, 200, folder).counts
+        counts = damage.run(3, 6 * len(damage.KINDS), folder, ["lease"]).counts
     assert counts["lease", "bit flip", damage.HARMLESS]
 
 

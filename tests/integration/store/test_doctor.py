@@ -80,7 +80,7 @@ def test_a_directory(ask: Ask, tmp_path: Path, capsys: pytest.CaptureFixture[str
     ("name", "swap", "said"),
     [
         ("moto", True, "ok  server    two people can move an alias at once: yes"),
-        ("rgw", True, "replaces only what was read (If-Match): yes, with bare etags"),
+        pytest.param("rgw", True, "(If-Match): yes, with bare etags", marks=pytest.mark.minutes),
         ("rclone", False, "!   server    two people can move an alias at once: no: one writer at a time"),
     ],
 )

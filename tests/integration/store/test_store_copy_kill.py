@@ -29,7 +29,7 @@ class SlowToWrite(Dialect):
         return None
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.minutes)])
 def test_the_same_command_goes_on(
     moto_server: S3Server,
     tmp_path: Path,

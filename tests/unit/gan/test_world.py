@@ -60,6 +60,10 @@ CASES: dict[str, dict[str, Any]] = {
     "kernel_modulation": {"transfer": {"method": "kernel_modulation", "probe_kimg": 0.032, "fisher_samples": 7}},
 }
 
+FURTHER = ("resnet, hinge, diffaugment", "resnet, conditional", "scale_shift", "minegan", "kernel_modulation")
+if not os.environ.get("TLGAN_LONG_TESTS"):
+    CASES = {name: case for name, case in CASES.items() if name not in FURTHER}
+
 
 def recipes() -> dict[str, Recipe]:
     return {name: recipe(batch_size=8, lr_g=1e-4, lr_d=1e-4, **case) for name, case in CASES.items()}

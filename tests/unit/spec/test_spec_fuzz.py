@@ -39,7 +39,7 @@ SPECIFIC = st.fixed_dictionaries(
     {"kind": st.sampled_from(list(KINDS)), "name": st.just("x")},
     optional={word: VALUES for word in WORDS if word not in ("kind", "name")},
 )
-FEW = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")
