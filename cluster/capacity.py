@@ -54,7 +54,7 @@ def wait_for_room(
 ) -> int | None:
     """The largest of `sizes` (largest first) for which there is room, as soon as there is for one; None when the run is
     stopped meanwhile. Raises `RunFailed` after `retry.wait_minutes`."""
-    end, told = time.monotonic() + 60 * retry.wait_minutes, False
+    end, looks = time.monotonic() + 60 * retry.wait_minutes, 0
     with Demand(resources, sizes[-1]) as demand:
         while True:
             free = max(sizes[-1] if demand.met() else 0, places(resources, free_nodes(gone)))
@@ -68,8 +68,8 @@ def wait_for_room(
                     f"there was no room for {sizes[-1]} workers within {retry.wait_minutes:g} minutes, only for {free}",
                     hint="the same command tries again; retry.wait_minutes says how long",
                 )
-            if not told:
-                told = True
+            looks += 1
+            if looks == 2:  # what has just ended is given back in a moment
                 demand.show()
                 tell({"type": "waiting", "for": "room on the cluster", "workers": sizes[-1], "room": free})
             time.sleep(LOOK_EVERY)

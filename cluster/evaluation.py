@@ -95,7 +95,8 @@ def evaluate_on_ray(session: RaySession, task: EvaluationTask, resources: Resour
     session.connect()
     from ray.train import RunConfig, ScalingConfig
 
-    from cluster.process_group import NodesTorchConfig, NodesTrainer
+    from cluster.few_actors import FewActorsTrainer
+    from cluster.process_group import NodesTorchConfig
 
     use_gpu = resources.gpus_per_worker > 0
     per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
@@ -104,7 +105,7 @@ def evaluate_on_ray(session: RaySession, task: EvaluationTask, resources: Resour
     config = {**asdict(task), "threads": resources.cpus_per_worker, "device": None if use_gpu else "cpu"}
     store = task.open_store()
     with tempfile.TemporaryDirectory(prefix="tlgan-evaluate-") as bookkeeping:
-        trainer = NodesTrainer(
+        trainer = FewActorsTrainer(
             _worker,
             train_loop_config=config,
             torch_config=NodesTorchConfig(backend="nccl" if use_gpu else "gloo"),

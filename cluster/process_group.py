@@ -1,5 +1,4 @@
-"""Ray Train's trainer as used here: its process group on the network by which Ray's nodes see each other, and no more
-processes than are needed. Imports ray and torch.
+"""The process group of Ray Train's workers, on the network by which Ray's nodes see each other. Imports ray and torch.
 
 Left alone, gloo listens where the host's own name points, which on many machines is loopback (Debian writes 127.0.1.1 into
 /etc/hosts): workers on other hosts would be told to connect to themselves.
@@ -14,27 +13,11 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
-
-from cluster.ray_daemons import has_api_server
 
 VARIABLE = "GLOO_SOCKET_IFNAME"
 _SIOCGIFADDR = 0x8915
-
-
-class NodesTrainer(TorchTrainer):
-    """A `TorchTrainer` without actors that are of no use here, each a process more to start, two seconds of a processor.
-
-    One hands out Ray Data's shards, and nobody has any. The other frees what a dead controller held: it asks Ray's API server
-    whether the controller lives, and without one waits twelve seconds for an answer when the training has ended. Where Ray has
-    no such method or callbacks any more, this is a plain `TorchTrainer`.
-    """
-
-    def _create_default_callbacks(self) -> list[Any]:
-        made = super()._create_default_callbacks()  # type: ignore[misc]
-        needless = {"DatasetsCallback"} | (set() if has_api_server() else {"PlacementGroupCleanerCallback"})
-        return [callback for callback in made if type(callback).__name__ not in needless]
 
 
 @dataclass

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from cluster.code import PACKAGES, VARIABLE
 from cluster.ray_daemons import few_daemons
+from cluster.ray_messages import logged
 from cluster.ray_signals import apart, take_back
 from cluster.room import Node, check_fits, groups_here, grown
 from cluster.sections import ResourcesSpec
@@ -33,6 +34,7 @@ QUIET = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -63,6 +65,7 @@ class RaySession:
         self._before: dict[str, tuple[list[logging.Handler], bool]] = {}
         self._folder: Path | None = None
         self._ahead: threading.Thread | None = None
+        self._until_closed = contextlib.ExitStack()
 
     def check(self, resources: ResourcesSpec, *, on_ray: bool) -> None:
         """Refuses what can never be given by Ray, or by this process's machine. Raises `Infeasible`, and starts nothing."""
@@ -109,6 +112,7 @@ class RaySession:
         if self.address:
             check_answers(self.address)
         self._redirect()
+        self._until_closed.enter_context(logged())
         try:
             self._begin(ray)
         except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
@@ -191,6 +195,7 @@ class RaySession:
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+        self._until_closed.close()
         for name, (handlers, propagate) in self._before.items():
             logger = logging.getLogger(name)
             logger.handlers[:], logger.propagate = handlers, propagate

@@ -131,13 +131,14 @@ def trainer_of(
 ) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
-    from cluster.process_group import NodesTorchConfig, NodesTrainer
+    from cluster.few_actors import FewActorsTrainer
+    from cluster.process_group import NodesTorchConfig
 
     use_gpu = resources.gpus_per_worker > 0
     per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
     if use_gpu:
         per_worker["GPU"] = resources.gpus_per_worker
-    return NodesTrainer(
+    return FewActorsTrainer(
         rank,
         train_loop_config={
             **asdict(task),

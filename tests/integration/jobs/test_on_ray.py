@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,13 +40,19 @@ def check_layout(session: Session) -> None:
 
 
 def test_a_run_goes_on_with_two_workers_and_survives_the_death_of_one(
-    shared_ray: Any, session: Session, pretrain: Callable[..., Any], events: Events
+    shared_ray: Any,
+    session: Session,
+    pretrain: Callable[..., Any],
+    events: Events,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     killed: list[int] = []
+    beside: list[str] = []
 
     def kill_once(run: str, event: dict[str, Any]) -> None:
         events.append((run, event))
         if event["type"] == "checkpoint" and not killed:
+            beside.extend(actors())
             killed.append(next(e["pid"] for _, e in events if e["type"] == "resumed"))
             os.kill(killed[0], signal.SIGKILL)
 
@@ -54,13 +62,30 @@ def test_a_run_goes_on_with_two_workers_and_survives_the_death_of_one(
     record = execute(pretrain(resources__workers=2, **whole), session)
     assert killed
     assert killed[0] != os.getpid()
+    assert sorted(beside) == ["RayTrainWorker", "RayTrainWorker", "SynchronizationActor"]
     assert (record.state, record.attempt) == ("succeeded", 2)
     (first, two), (second, again) = [(e["nimg"], e["workers"]) for _, e in events if e["type"] == "resumed"]
     assert (two, again) == (2, 2)
     assert 2000 <= first < 4000 <= second < 8000, "each from the newest checkpoint"
     assert max(event["nimg"] for _, event in events if event["type"] == "progress") == 8000
+    assert capsys.readouterr().out == "", "Ray's words on the dead worker are for its log"
     assert session.artifacts.verify(record.outputs[0]["ref"], full=True).ok
     check_layout(session)
+
+
+def actors() -> list[str]:
+    """The kinds of the actors below this process, by what Ray calls their processes."""
+    parents, titles = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            pid = int(stat.parent.name)
+            parents[pid] = int(stat.read_text().rpartition(") ")[2].split()[1])
+            titles[pid] = (stat.parent / "cmdline").read_text()
+    own = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in own} - own:
+        own |= more
+    found = [re.match(r"ray::([A-Z][a-z]\w+)", title) for pid, title in titles.items() if pid in own]
+    return [match[1] for match in found if match and not match[1].endswith("Agent")]
 
 
 def stop_at_a_checkpoint(session: Session, job: Any) -> None:
