@@ -29,8 +29,13 @@ def few_daemons() -> Iterator[None]:
 
 
 def has_api_server() -> bool:
-    """Whether the Ray of this process has somebody to ask about its actors. True where that can't be known."""
-    from ray._private import worker
+    """Whether the Ray that this process belongs to, as driver or as worker, has somebody to ask about its actors.
 
-    node = getattr(worker, "_global_node", None)
-    return bool(getattr(node, "webui_url", True))
+    True where that can't be known.
+    """
+    try:
+        from ray._private.ray_constants import DASHBOARD_ADDRESS, KV_NAMESPACE_DASHBOARD
+        from ray.experimental.internal_kv import _internal_kv_get
+    except ImportError:
+        return True
+    return bool(_internal_kv_get(DASHBOARD_ADDRESS, namespace=KV_NAMESPACE_DASHBOARD))

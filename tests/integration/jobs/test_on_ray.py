@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from servers import S3Server, moto_server, rclone_server  # noqa: F401
 
+from cluster.ray_daemons import has_api_server
 from cluster.specfile import parse_job
 from cluster.store import Version
 from cluster.store.gc import Collector
@@ -86,6 +87,11 @@ def actors() -> list[str]:
         own |= more
     found = [re.match(r"ray::([A-Z][a-z]\w+)", title) for pid, title in titles.items() if pid in own]
     return [match[1] for match in found if match and not match[1].endswith("Agent")]
+
+
+def test_drivers_and_workers_know_that_a_ray_of_our_own_has_no_api_server(shared_ray: Any) -> None:
+    assert not has_api_server()
+    assert not shared_ray.get(shared_ray.remote(has_api_server).remote())
 
 
 def stop_at_a_checkpoint(session: Session, job: Any) -> None:

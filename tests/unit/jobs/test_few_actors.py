@@ -11,10 +11,10 @@ from ray.train.torch import TorchTrainer
 from cluster.few_actors import FewActorsTrainer, controller_of_this_process
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8265", None])
-def test_no_actor_that_is_of_no_use(url: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cluster", [True, False])
+def test_no_actor_that_is_of_no_use(cluster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails with a Ray that has them in another way: then look whether leaving them out is still worth it."""
-    monkeypatch.setattr("ray._private.worker._global_node", SimpleNamespace(webui_url=url))
+    monkeypatch.setattr("cluster.few_actors.has_api_server", lambda: cluster)
 
     def made_by(kind: type[TorchTrainer]) -> set[str]:
         trainer = kind(print, scaling_config=ScalingConfig(num_workers=2))
@@ -22,20 +22,20 @@ def test_no_actor_that_is_of_no_use(url: str | None, monkeypatch: pytest.MonkeyP
 
     assert made_by(TorchTrainer) - made_by(FewActorsTrainer) == {
         "DatasetsCallback",
-        *([] if url else ["PlacementGroupCleanerCallback"]),
+        *([] if cluster else ["PlacementGroupCleanerCallback"]),
     }
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8265", None])
-def test_a_controller_of_its_own_is_for_clusters(url: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray._private.worker._global_node", SimpleNamespace(webui_url=url))
+@pytest.mark.parametrize("cluster", [True, False])
+def test_a_controller_of_its_own_is_for_clusters(cluster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.few_actors.has_api_server", lambda: cluster)
     monkeypatch.setattr(TorchTrainer, "_initialize_and_run_controller", lambda self, **settings: "an actor's")
     monkeypatch.setattr(
         "cluster.few_actors.controller_of_this_process",
         lambda: lambda **settings: SimpleNamespace(run=nothing, get_result=lambda: settings),
     )
     trainer = FewActorsTrainer(print, scaling_config=ScalingConfig(num_workers=2))
-    assert trainer._initialize_and_run_controller(callbacks=[]) == ("an actor's" if url else {"callbacks": []})
+    assert trainer._initialize_and_run_controller(callbacks=[]) == ("an actor's" if cluster else {"callbacks": []})
 
 
 async def nothing() -> None:
