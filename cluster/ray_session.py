@@ -185,7 +185,9 @@ class RaySession:
             self._ahead = None
         if self._mine or self._folder:
             import ray
+            from ray._private import auto_init_hook
 
+            auto_init_hook.enable_auto_connect = False  # a thread that still asks something would start another Ray
             ray.shutdown()
             self._mine = False
         self._over.set()

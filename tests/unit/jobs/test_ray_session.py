@@ -112,7 +112,11 @@ def test_a_ray_of_its_own_from_start_to_end(tmp_path: Path) -> None:
             assert [name for name in daemons if any(name in line for line in own)] == daemons[:2]
         assert not folder.exists(), sorted(folder.rglob("*"))
         assert state() == before
-        print(folder)
+        try:
+            ray.put("what a thread asks that did not hear of the end")
+        except Exception as error:
+            print(folder)
+        assert not ray.is_initialized()
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
