@@ -64,6 +64,7 @@ class GanTask:
     device: str | None = None  # default: a GPU where there is one
     attempt: int = 1
     launch: str = ""  # of Ray workers: another one each time they are started
+    preemptible: bool = False  # Ray's nodes may be taken away: workers ask Ray whether that is about to happen
     patience: float = PATIENCE
 
     def open_store(self) -> Store:

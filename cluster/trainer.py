@@ -133,6 +133,7 @@ def trainer_of(
 
     from cluster.few_actors import FewActorsTrainer
     from cluster.process_group import NodesTorchConfig
+    from cluster.ray_daemons import has_api_server
 
     use_gpu = resources.gpus_per_worker > 0
     per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
@@ -144,6 +145,7 @@ def trainer_of(
             **asdict(task),
             "threads": resources.cpus_per_worker,
             "device": None if use_gpu else "cpu",  # a GPU that was not asked for is somebody else's
+            "preemptible": has_api_server(),  # a Ray of our own has no nodes that could be taken away
         },
         torch_config=NodesTorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=per_worker),

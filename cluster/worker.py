@@ -64,6 +64,7 @@ class Leaving:
     def __init__(self, store: Store, task: GanTask) -> None:
         self.why: dict[str, Any] | None = None
         self._asked, self._next = 0, 0.0
+        self._preemptible = task.preemptible
         self._stop: Callable[[], bool] = watch(store, stop_key(task.run, task.attempt))
         self._resize: Callable[[], bool] = watch(store, resize_key(task.run, task.launch))
 
@@ -77,6 +78,8 @@ class Leaving:
         return self.why is not None
 
     def _asks_ray(self) -> bool:
+        if not self._preemptible:
+            return False
         from ray.train import get_context
 
         self._asked += 1
