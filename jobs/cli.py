@@ -19,6 +19,7 @@ import tlgan
 from cluster.spinning import spin_little
 from jobs.help import LAST, SETTINGS, Command, Group
 from jobs.output import Context, print_error
+from jobs.plugins import no_plugins
 from jobs.verbs import GROUPS, PANELS, VERBS
 from tlgan.errors import BackendError, SpecError
 
@@ -173,6 +174,7 @@ def build() -> Any:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command line (default: the process's) and returns its exit code. Never raises."""
     spin_little()
+    no_plugins()
     given = sys.argv[1:] if arguments is None else arguments
     options = given[: given.index("--")] if "--" in given else given
     if "--no-color" in options:

@@ -19,7 +19,19 @@ from mistakes import MISTAKES
 LIMIT, RUNS = 0.3, 5
 PIPELINE_LIMIT = 0.4  # 5 specs in one; what is promised is help and the ten mistakes
 LIBRARIES = "import typer.main, typer._adapters, yaml"
-HEAVY = ("torch", "ray", "boto3", "pyarrow", "torchvision", "matplotlib", "sklearn", "numpy", "rich", "markdown_it")
+HEAVY = (
+    "torch",
+    "ray",
+    "boto3",
+    "pyarrow",
+    "torchvision",
+    "matplotlib",
+    "sklearn",
+    "numpy",
+    "rich",
+    "markdown_it",
+    "email",
+)
 PROGRAM = f"""
 import json, os, resource, sys
 code = 0
