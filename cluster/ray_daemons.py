@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+UNOBSERVED = {
+    "RAY_enable_metrics_collection": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_event_stats": "0",
+    "REPORTER_UPDATE_INTERVAL_MS": str(24 * 3600 * 1000),
+}
+"""What Ray's processes would tell of themselves to a dashboard, dozens of times a second while workers train. A Ray that
+does not know one of these variables leaves it alone."""
 NEEDLESS = ("start_monitor", "start_api_server", "start_log_monitor")
 
 
@@ -26,6 +35,19 @@ def few_daemons() -> Iterator[None]:
     finally:
         for name, original in originals.items():
             setattr(Node, name, original)
+
+
+@contextmanager
+def unobserved() -> Iterator[None]:
+    """A Ray that is started in the block gathers nothing for a dashboard, but what a person's environment says."""
+    before = {name: os.environ.get(name) for name in UNOBSERVED}
+    os.environ.update({name: value for name, value in UNOBSERVED.items() if before[name] is None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
 
 
 def has_api_server() -> bool:

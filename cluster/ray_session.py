@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cluster.code import PACKAGES, VARIABLE
-from cluster.ray_daemons import few_daemons
+from cluster.ray_daemons import few_daemons, unobserved
 from cluster.ray_messages import logged
 from cluster.ray_signals import apart, take_back
 from cluster.room import Node, check_fits, groups_here, grown
@@ -167,7 +167,7 @@ class RaySession:
                     ) from error
 
     def _start(self, ray: Any) -> None:
-        with spinning_longer(), apart(), few_daemons():
+        with spinning_longer(), apart(), few_daemons(), unobserved():
             ray.init(
                 address="local",
                 num_cpus=_cpus(),

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -92,6 +93,12 @@ def actors() -> list[str]:
 def test_drivers_and_workers_know_that_a_ray_of_our_own_has_no_api_server(shared_ray: Any) -> None:
     assert not has_api_server()
     assert not shared_ray.get(shared_ray.remote(has_api_server).remote())
+
+
+def test_nothing_in_a_ray_of_our_own_gathers_what_a_dashboard_would_show(shared_ray: Any) -> None:
+    shared_ray.get(shared_ray.remote(has_api_server).remote())
+    time.sleep(1.5)  # Ray's processes tell of their tasks once a second
+    assert shared_ray.timeline() == []
 
 
 def stop_at_a_checkpoint(session: Session, job: Any) -> None:
