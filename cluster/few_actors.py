@@ -10,21 +10,18 @@ from ray.train.torch import TorchTrainer
 from cluster.ray_controller import controller_of_this_process, never_synchronize, of_fixed_size
 from cluster.ray_daemons import has_api_server
 
-UNWATCHED = {"PlacementGroupCleanerCallback", "ControllerMetricsCallback", "WorkerMetricsCallback"}
-"""Of no use where there is no API server: nobody to ask, and nobody who asks."""
-
 
 class FewActorsTrainer(TorchTrainer):
     """A `TorchTrainer` without actors that are of no use here, each a process more to start, two seconds of a processor.
 
-    One hands out Ray Data's shards, and nobody has any. Another frees what a dead controller held: it asks Ray's API server
+    One hands out Ray Data's shards, and nobody has any. The other frees what a dead controller held: it asks Ray's API server
     whether the controller lives, and without one waits twelve seconds for an answer when the training has ended. Where Ray has
     no such method or callbacks any more, this is a plain `TorchTrainer`.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
         made = super()._create_default_callbacks()  # type: ignore[misc]
-        needless = {"DatasetsCallback"} | (set() if has_api_server() else UNWATCHED)
+        needless = {"DatasetsCallback"} | (set() if has_api_server() else {"PlacementGroupCleanerCallback"})
         return [callback for callback in made if type(callback).__name__ not in needless]
 
     def _initialize_and_run_controller(self, **settings: Any) -> Any:

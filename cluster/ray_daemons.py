@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 UNOBSERVED = {
-    "RAY_enable_metrics_collection": "0",
     "RAY_task_events_report_interval_ms": "0",
     "RAY_event_stats": "0",
-    "REPORTER_UPDATE_INTERVAL_MS": str(24 * 3600 * 1000),
+    "REPORTER_UPDATE_INTERVAL_MS": "60000",
 }
-"""What Ray's processes would tell of themselves to a dashboard, dozens of times a second while workers train. A Ray that
-does not know one of these variables leaves it alone."""
+"""What Ray's processes would tell of themselves to a dashboard all the time while workers train, but for metrics: they can be
+asked for without one. A Ray that does not know one of these variables leaves it alone."""
 NEEDLESS = ("start_monitor", "start_api_server", "start_log_monitor")
 
 
@@ -39,7 +38,7 @@ def few_daemons() -> Iterator[None]:
 
 @contextmanager
 def unobserved() -> Iterator[None]:
-    """A Ray that is started in the block gathers nothing for a dashboard, but what a person's environment says."""
+    """A Ray that is started in the block gathers little for a dashboard, but what a person's environment says."""
     before = {name: os.environ.get(name) for name in UNOBSERVED}
     os.environ.update({name: value for name, value in UNOBSERVED.items() if before[name] is None})
     try:

@@ -8,14 +8,14 @@ from typing import Any
 from ray.train.v2._internal.execution.context import get_train_context
 from ray.train.v2._internal.execution.worker_group import worker
 
-ANSWERS_AFTER = 2.0
+ANSWERS_AFTER = 1.0
 """Seconds. What the group asks of a worker next, as to be ended because another one failed, waits as long at most."""
 
 
 class RayTrainWorker(worker.RayTrainWorker):
-    """A worker that answers how it is when its training has ended, or in two seconds.
+    """A worker that answers how it is when its training has ended, or in a second.
 
-    The end is known at once, and until then nothing is asked twice a second. What is more, Ray looks for signals a hundred
+    The end is known at once, and until then it is asked once a second. What is more, Ray looks for signals a hundred
     times a second in a main thread with nothing to do, and takes Python's lock from the training for it each time.
     """
 

@@ -14,7 +14,7 @@ from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy, 
 from ray.train.v2._internal.execution.worker_group import state, worker_group
 from ray.train.v2._internal.execution.worker_group.thread_runner import ThreadRunner
 
-from cluster.few_actors import UNWATCHED, FewActorsTrainer
+from cluster.few_actors import FewActorsTrainer
 from cluster.ray_controller import NoSynchronization, controller_of_this_process, never_synchronize, of_fixed_size
 from cluster.ray_worker import RayTrainWorker
 
@@ -30,7 +30,7 @@ def test_no_actor_that_is_of_no_use(cluster: bool, monkeypatch: pytest.MonkeyPat
 
     assert made_by(TorchTrainer) - made_by(FewActorsTrainer) == {
         "DatasetsCallback",
-        *([] if cluster else UNWATCHED),
+        *([] if cluster else ["PlacementGroupCleanerCallback"]),
     }
 
 
@@ -70,7 +70,7 @@ def test_nobody_is_asked_for_room_on_a_ray_that_cannot_grow(monkeypatch: pytest.
 
 
 def test_a_worker_answers_when_its_training_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or after two seconds, so that it can be told to end when another one failed."""
+    """Or after a second, so that it can be told to end when another one failed."""
     runner, ends = ThreadRunner(), threading.Event()
     reports = SimpleNamespace(get_nowait=none_there)
     execution = SimpleNamespace(result_queue=reports, training_thread_runner=runner)
