@@ -62,8 +62,10 @@ def controller_of_this_process() -> Any:
 
 def of_fixed_size(policy: Any) -> Any:
     """The same policy without the actor that asks an autoscaler for room, if it is Ray's for a fixed number of workers."""
-    from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
-
+    try:
+        from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
+    except ImportError:
+        return policy
     if type(policy) is not FixedScalingPolicy:
         return policy
 
@@ -95,8 +97,10 @@ class NoSynchronization:
 
 def never_synchronize() -> None:
     """From here on, controllers of this process have `NoSynchronization`. Ray's actor where Ray (2.60) has it elsewhere."""
-    from ray.train.v2._internal.execution.worker_group import state, worker_group
-
+    try:
+        from ray.train.v2._internal.execution.worker_group import state, worker_group
+    except ImportError:
+        return
     made, ended = (vars(module).get(name) for module, name in ((worker_group, SYNCHRONIZATION), (state, ENDING)))
     if made is NoSynchronization or made is None or ended is None:
         return

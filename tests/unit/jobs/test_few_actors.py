@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -101,3 +102,10 @@ def test_workers_that_would_meet_are_told_that_they_cannot() -> None:
     with pytest.raises(NotImplementedError, match=r"need a cluster"):
         _ = actor.broadcast_from_rank_zero
     state._shutdown_sync_actor(actor)  # as Ray does at the end; it would refuse what is no actor
+
+
+def test_a_ray_without_these_modules_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("scaling_policy", "worker_group"):
+        monkeypatch.setitem(sys.modules, f"ray.train.v2._internal.execution.{name}", None)
+    assert of_fixed_size(policy := object()) is policy
+    never_synchronize()
